@@ -1,0 +1,99 @@
+"""What a device should be: desired documents, pins, deployments, and who controls."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from protocols.bundle import BundleRef
+from protocols.message import Message, Name, Part
+from protocols.schedule import Schedule, Threads
+
+
+class DesiredCascade(Part):
+    """A cascade that should run, and which form of each stage's model."""
+
+    bundle: BundleRef
+    variants: dict[Name, Name] = Field(description="stage -> variant")
+    dropped: tuple[Name, ...] = Field((), description="stages the planner keeps away: not fetched")
+
+
+class StagePin(Part):
+    """What a person has fixed for a stage; it overrides planner and governor.
+
+    A pin never overrides a hard limit of the device: a hard signal still unloads.
+    """
+
+    cascade: Name
+    stage: Name
+    loaded: bool | None = Field(None, description="true: stays loaded, false: stays unloaded")
+    threads: Threads | None = None
+
+
+class Pins(Message):
+    """`devices/<id>/pins`: retained envelope, signed by the release role; a person's wishes."""
+
+    KIND: ClassVar[str] = "pins"
+
+    fleet: Name
+    device: Name
+    pins: tuple[StagePin, ...] = ()
+    by: str = Field("", max_length=128, description="who set them")
+    ts: float = 0.0
+
+
+class Desired(Message):
+    """`devices/<id>/desired`: retained envelope, signed by the controller role.
+
+    Bound to fleet and device; the generation rises strictly, and the device remembers it.
+    """
+
+    KIND: ClassVar[str] = "desired document"
+
+    fleet: Name
+    device: Name
+    generation: int = Field(ge=1)
+    cascades: tuple[DesiredCascade, ...] = Field((), max_length=64)
+    schedule: Schedule
+    pins: tuple[StagePin, ...] = ()
+    reason: str = Field("", max_length=512, description="why the planner wrote this generation")
+    ts: float = 0.0
+
+
+Selector = dict[str, Annotated[str, Field(max_length=256)]]
+"""Labels that a device must have, all of them; empty: every device."""
+
+
+class Deployment(Message):
+    """`deployments/<id>`: retained envelope, signed by the release role.
+
+    Per device and cascade name the matching deployment with the highest `order` rules.
+    """
+
+    KIND: ClassVar[str] = "deployment"
+
+    id: Name
+    fleet: Name
+    bundle: BundleRef
+    devices: tuple[Name, ...] = Field((), description="by name; empty: by selector alone")
+    selector: Selector = {}
+    variants: dict[Name, Name] = Field({}, description="stage -> variant that a person insists on")
+    schedule: Schedule | None = Field(None, description="thresholds, dwell and windows to use")
+    order: int = Field(ge=1, description="rises with every deployment of a fleet")
+    aborted: bool = False
+    by: str = Field("", max_length=128)
+    created_ts: float
+
+
+ControllerMode = Literal["serve", "deploy"]
+
+
+class ControllerStatus(Message):
+    """`controllers/<id>/status`: retained, with a last will."""
+
+    KIND: ClassVar[str] = "controller status"
+
+    controller: Name
+    online: bool
+    mode: ControllerMode = "serve"
+    version: str
+    public_key_id: str = ""

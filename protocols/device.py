@@ -1,0 +1,227 @@
+"""What a device says of itself: status, inventory, telemetry, events and its reported document."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from protocols.bundle import BundleRef
+from protocols.message import Message, Name, Part
+from protocols.schedule import WORST
+
+
+class Status(Message):
+    """`devices/<id>/status`: retained, and the last will."""
+
+    KIND: ClassVar[str] = "status"
+
+    device: Name
+    online: bool
+    boot_id: str = Field(
+        description="of this run of the agent; a will of an older run is told apart"
+    )
+    version: str = Field(description="of the agent")
+
+
+class CoreClass(Part):
+    """CPUs that are alike: the big or the LITTLE ones."""
+
+    cpus: tuple[int, ...]
+    capacity: int = Field(description="relative speed, 1024 for the fastest")
+    max_mhz: float | None = None
+
+
+class Inventory(Message):
+    """`devices/<id>/inventory`: what does not change while the agent runs."""
+
+    KIND: ClassVar[str] = "inventory"
+
+    device: Name
+    labels: dict[str, str] = {}
+    agent_version: str
+    runtime: str | None = Field(
+        None, description="interpreter and version, null if none is installed"
+    )
+    machine: str = Field(description="as uname -m has it")
+    model: str | None = Field(None, description="of the board, where the firmware says it")
+    kernel: str | None = None
+    pointer_bits: int = 64
+    cores: tuple[CoreClass, ...] = Field((), description="fastest first, cut by the allowed mask")
+    memory_mib: float | None = None
+    memory_limit_mib: float | None = Field(None, description="of the agent's cgroup, null if none")
+    swap_mib: float | None = None
+    has_battery: bool = False
+    endpoints: tuple[str, ...] = Field(
+        (), description="URLs of the inference endpoint on the device"
+    )
+
+
+class Sample(Part):
+    """One reading of the sensors. Null: this machine cannot know it. Never a made-up zero."""
+
+    time_s: float = Field(description="monotonic clock")
+    cpu_percent: float | None = Field(None, description="of all CPUs together, 0 to 100")
+    own_cpu_percent: float | None = Field(None, description="of agent and runner, same scale")
+    foreign_cpu_percent: float | None = Field(None, description="busy minus own")
+    memory_total_mib: float | None = None
+    memory_available_mib: float | None = None
+    memory_available_percent: float | None = None
+    psi_cpu_some_avg10: float | None = None
+    psi_memory_some_avg10: float | None = None
+    psi_memory_full_avg10: float | None = None
+    temperature_c: float | None = Field(None, description="of the hottest CPU or SoC zone")
+    throttled: int | None = Field(None, description="firmware bits, as the board gives them")
+    battery_percent: float | None = None
+    battery_plugged: bool | None = None
+    battery_temperature_c: float | None = None
+
+
+class Rungs(Part):
+    """Where the governor stands on both ladders, and why."""
+
+    residency: int = Field(0, ge=0, le=WORST)
+    compute: int = Field(0, ge=0, le=WORST)
+    residency_cause: str = ""
+    compute_cause: str = ""
+    request_interval_s: float = Field(0.0, ge=0, description="spacing of requests at C3, by AIMD")
+
+
+class StageStats(Part):
+    """What one stage did since the runner started."""
+
+    name: Name
+    variant: Name
+    loaded: bool
+    threads: int | None = None
+    cpus: tuple[int, ...] | None = None
+    loaded_mib: float | None = Field(None, description="what loading it added, as measured here")
+    answers: int = Field(0, ge=0, description="requests that left here")
+    runs: int = Field(0, ge=0)
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    cpu_s: float = 0.0
+
+
+class CascadeStats(Part):
+    """What one cascade did since the runner started."""
+
+    name: Name
+    version: int
+    stages: tuple[StageStats, ...]
+    answers: int = 0
+    degraded: int = 0
+    refused: int = Field(0, description="503 by a rung, or a full queue")
+    failed: int = 0
+    escalated: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+class Telemetry(Message):
+    """`devices/<id>/telemetry`: not retained, QoS 0. Deduplicate by boot id and seq."""
+
+    KIND: ClassVar[str] = "telemetry"
+
+    device: Name
+    boot_id: str
+    seq: int = Field(ge=0)
+    ts: float
+    clock_synced: bool | None = None
+    uptime_s: float
+    sample: Sample
+    rungs: Rungs
+    cascades: tuple[CascadeStats, ...] = ()
+    supervisor_rss_mib: float | None = None
+    runner_rss_mib: float | None = None
+
+
+EventKind = Literal[
+    "started",
+    "stopping",
+    "fetching",
+    "applied",
+    "loaded",
+    "unloaded",
+    "threads",
+    "rung",
+    "refused",
+    "rejected",
+    "reverted",
+    "runner-died",
+    "quarantined",
+    "sensor-lost",
+    "planned",
+    "deployment",
+    "pinned",
+]
+
+
+class Event(Message):
+    """`devices/<id>/events`: something happened, and why."""
+
+    KIND: ClassVar[str] = "event"
+
+    device: Name
+    boot_id: str
+    seq: int = Field(ge=0)
+    ts: float
+    kind: EventKind
+    cascade: Name | None = None
+    stage: Name | None = None
+    message: str = Field(description="for a person: what, and why")
+    returned_bytes: int | None = Field(None, description="by an unload, as measured")
+    source: str = Field("agent", description="agent, or the controller that wrote it")
+
+
+StageState = Literal["absent", "fetching", "verified", "loading", "loaded", "draining", "failed"]
+
+
+class ReportedStage(Part):
+    """One stage of a cascade on the device."""
+
+    name: Name
+    variant: Name
+    state: StageState
+    threads: int | None = None
+    message: str = ""
+
+
+CascadePhase = Literal[
+    "fetching", "verified", "starting", "running", "refused", "rejected", "quarantined"
+]
+
+
+class ReportedCascade(Part):
+    """One cascade of the desired document, and how far the device is with it.
+
+    `refused`: not accepted (trust, fit, message). `rejected`: accepted, but its model does not
+    load, fit the manifest or answer its golden samples. `quarantined`: it killed the runner twice.
+    With each of the three, `running` says what serves instead.
+    """
+
+    bundle: BundleRef
+    phase: CascadePhase
+    running: BundleRef | None = Field(None, description="what answers now, null: nothing")
+    stages: tuple[ReportedStage, ...] = ()
+    fetched_bytes: int = 0
+    total_bytes: int = 0
+    message: str = Field("", description='"cannot X: why" where the phase is a bad one')
+
+
+class Refusal(Part):
+    """A desired document that the device did not act on."""
+
+    generation: int | None = None
+    message: str
+
+
+class Reported(Message):
+    """`devices/<id>/reported`: retained; the agent makes it match desired."""
+
+    KIND: ClassVar[str] = "reported"
+
+    device: Name
+    boot_id: str
+    generation: int = Field(0, ge=0, description="the last one accepted; persisted on the device")
+    cascades: tuple[ReportedCascade, ...] = ()
+    rungs: Rungs = Rungs()
+    refusal: Refusal | None = None

@@ -1,0 +1,195 @@
+"""DSSE envelopes signed with Ed25519: bytes in, verified payload out, no I/O.
+
+The envelope and its pre-authentication encoding are those of the DSSE v1.0.2 specification
+(https://github.com/secure-systems-lab/dsse): the signature covers the payload's type and bytes, so
+that a payload of one type can never pass as another. Keys carry a role, as in TUF: the release key
+says what may run anywhere, the controller key says which of it a device should run.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from protocols.errors import MessageError, TrustError
+from protocols.message import Message, Part
+
+Role = Literal["release", "controller"]
+PayloadType = Literal[
+    "application/vnd.sluice.bundle+json",
+    "application/vnd.sluice.deployment+json",
+    "application/vnd.sluice.desired+json",
+    "application/vnd.sluice.pins+json",
+]
+BUNDLE: PayloadType = "application/vnd.sluice.bundle+json"
+DEPLOYMENT: PayloadType = "application/vnd.sluice.deployment+json"
+DESIRED: PayloadType = "application/vnd.sluice.desired+json"
+PINS: PayloadType = "application/vnd.sluice.pins+json"
+
+ROLE_OF: dict[PayloadType, Role] = {
+    BUNDLE: "release",
+    DEPLOYMENT: "release",
+    PINS: "release",
+    DESIRED: "controller",
+}
+"""Which role's keys may sign a payload of each type."""
+
+_KEY_BYTES = 32
+_MAX_SIGNATURES = 16
+
+
+class PublicKey(Part):
+    """An Ed25519 public key and the role it signs for."""
+
+    key_id: str
+    role: Role
+    public: str = Field(description="the 32 raw bytes in base64")
+
+
+class KeySet(Message):
+    """The keys that a fleet trusts, and how many distinct ones must have signed, for each role."""
+
+    KIND: ClassVar[str] = "key set"
+
+    fleet: str
+    keys: tuple[PublicKey, ...]
+    threshold: dict[Role, int] = {"release": 1, "controller": 1}
+
+
+class Signature(Part):
+    """One signature of an envelope."""
+
+    keyid: str
+    sig: str
+
+
+class Envelope(Message):
+    """A DSSE envelope: a payload in base64, its type, and who signed it."""
+
+    KIND: ClassVar[str] = "envelope"
+
+    payload: str
+    payloadType: str  # noqa: N815 - the name that DSSE gives it
+    signatures: tuple[Signature, ...] = Field(max_length=_MAX_SIGNATURES)
+
+
+def key_id(public: bytes) -> str:
+    """Return the name of a key: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+def generate_key() -> bytes:
+    """Return a new Ed25519 private key, 32 raw bytes."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+    )
+
+    return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def public_key(private: bytes, role: Role) -> PublicKey:
+    """Return the public half of a private key, for a role."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+    )
+
+    raw = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return PublicKey(key_id=key_id(raw), role=role, public=base64.b64encode(raw).decode())
+
+
+def sign(payload: Message, payload_type: PayloadType, private_keys: Iterable[bytes]) -> Envelope:
+    """Put a message into an envelope signed by each of the keys (32 raw bytes each)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+    )
+
+    body = payload.encode()
+    signatures = []
+    for private in private_keys:
+        key = Ed25519PrivateKey.from_private_bytes(private)
+        signature = key.sign(_pre_authentication(payload_type, body))
+        signatures.append(
+            Signature(
+                keyid=key_id(key.public_key().public_bytes_raw()),
+                sig=base64.b64encode(signature).decode(),
+            )
+        )
+    return Envelope(
+        payload=base64.b64encode(body).decode(),
+        payloadType=payload_type,
+        signatures=tuple(signatures),
+    )
+
+
+def verify(envelope: bytes, payload_type: PayloadType, keys: KeySet) -> bytes:
+    """Return the payload of an envelope that enough keys of the right role have signed.
+
+    Args:
+        envelope: the envelope as it came from the wire or from a file.
+        payload_type: the one type that the caller is ready to read.
+        keys: the keys that this fleet trusts.
+
+    Raises:
+        TrustError: the envelope is of another type, or fewer distinct trusted keys of the type's
+            role have signed it than the key set's threshold demands.
+        MessageError: the bytes are no envelope.
+    """
+    parsed = Envelope.decode(envelope)
+    what = _short(payload_type)
+    if parsed.payloadType != payload_type:
+        raise TrustError(f"cannot trust {what}: the envelope holds {parsed.payloadType[:80]!r}")
+    role = ROLE_OF[payload_type]
+    body = _decode64(parsed.payload, what)
+    needed = max(1, keys.threshold.get(role, 1))
+    signers = _signers(parsed, body, [k for k in keys.keys if k.role == role])
+    if len(signers) < needed:
+        raise TrustError(
+            f"cannot trust {what}: {len(signers)} of {needed} needed signatures by a trusted "
+            f"{role} key of fleet {keys.fleet!r} (signed by: "
+            f"{', '.join(s.keyid[:16] for s in parsed.signatures) or 'nobody'})"
+        )
+    return body
+
+
+def _signers(envelope: Envelope, body: bytes, keys: list[PublicKey]) -> set[str]:
+    """Return the key ids that are trusted and whose signature holds."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PublicKey,
+    )
+
+    trusted = {key.key_id: _decode64(key.public, "key set") for key in keys}
+    message = _pre_authentication(envelope.payloadType, body)
+    signers = set()
+    for signature in envelope.signatures:
+        raw = trusted.get(signature.keyid)
+        if raw is None or len(raw) != _KEY_BYTES or key_id(raw) != signature.keyid:
+            continue
+        try:
+            Ed25519PublicKey.from_public_bytes(raw).verify(
+                _decode64(signature.sig, "signature"), message
+            )
+        except (InvalidSignature, MessageError):
+            continue
+        signers.add(signature.keyid)
+    return signers
+
+
+def _pre_authentication(payload_type: str, body: bytes) -> bytes:
+    """Return DSSE's PAE: what is signed, with lengths so that it reads in one way only."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
+
+
+def _decode64(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MessageError(f"cannot read {what}: not base64") from error
+
+
+def _short(payload_type: str) -> str:
+    return payload_type.removeprefix("application/vnd.sluice.").removesuffix("+json")

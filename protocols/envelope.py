@@ -9,7 +9,7 @@ says what may run anywhere, the controller key says which of it a device should 
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -36,6 +36,9 @@ ROLE_OF: dict[PayloadType, Role] = {
     DESIRED: "controller",
 }
 """Which role's keys may sign a payload of each type."""
+
+Holds = Callable[[bytes, bytes, bytes], bool]
+"""Public key, signature, message -> whether the signature holds."""
 
 _KEY_BYTES = 32
 _MAX_SIGNATURES = 16
@@ -124,13 +127,30 @@ def sign(payload: Message, payload_type: PayloadType, private_keys: Iterable[byt
     )
 
 
-def verify(envelope: bytes, payload_type: PayloadType, keys: KeySet) -> bytes:
+def ed25519_holds(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether a signature over a message is that of an Ed25519 public key (32 raw bytes)."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PublicKey,
+    )
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def verify(
+    envelope: bytes, payload_type: PayloadType, keys: KeySet, holds: Holds = ed25519_holds
+) -> bytes:
     """Return the payload of an envelope that enough keys of the right role have signed.
 
     Args:
         envelope: the envelope as it came from the wire or from a file.
         payload_type: the one type that the caller is ready to read.
         keys: the keys that this fleet trusts.
+        holds: checks one signature; an agent has it done by a process of its own.
 
     Raises:
         TrustError: the envelope is of another type, or fewer distinct trusted keys of the type's
@@ -144,7 +164,7 @@ def verify(envelope: bytes, payload_type: PayloadType, keys: KeySet) -> bytes:
     role = ROLE_OF[payload_type]
     body = _decode64(parsed.payload, what)
     needed = max(1, keys.threshold.get(role, 1))
-    signers = _signers(parsed, body, [k for k in keys.keys if k.role == role])
+    signers = _signers(parsed, body, [k for k in keys.keys if k.role == role], holds)
     if len(signers) < needed:
         raise TrustError(
             f"cannot trust {what}: {len(signers)} of {needed} needed signatures by a trusted "
@@ -154,13 +174,8 @@ def verify(envelope: bytes, payload_type: PayloadType, keys: KeySet) -> bytes:
     return body
 
 
-def _signers(envelope: Envelope, body: bytes, keys: list[PublicKey]) -> set[str]:
+def _signers(envelope: Envelope, body: bytes, keys: list[PublicKey], holds: Holds) -> set[str]:
     """Return the key ids that are trusted and whose signature holds."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
-        Ed25519PublicKey,
-    )
-
     trusted = {key.key_id: _decode64(key.public, "key set") for key in keys}
     message = _pre_authentication(envelope.payloadType, body)
     signers = set()
@@ -169,12 +184,11 @@ def _signers(envelope: Envelope, body: bytes, keys: list[PublicKey]) -> set[str]
         if raw is None or len(raw) != _KEY_BYTES or key_id(raw) != signature.keyid:
             continue
         try:
-            Ed25519PublicKey.from_public_bytes(raw).verify(
-                _decode64(signature.sig, "signature"), message
-            )
-        except (InvalidSignature, MessageError):
+            bits = _decode64(signature.sig, "signature")
+        except MessageError:
             continue
-        signers.add(signature.keyid)
+        if holds(raw, bits, message):
+            signers.add(signature.keyid)
     return signers
 
 

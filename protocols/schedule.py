@@ -128,7 +128,8 @@ class CascadeSchedule(Part):
 class Window(Part):
     """A time of day in which a device does no better than a rung, for example quiet hours.
 
-    Minutes since midnight, local time; a window whose end is before its start spans midnight.
+    Minutes since midnight, local time; a window whose end is before its start spans midnight,
+    and one whose end is its start lasts the whole day.
     """
 
     start_minute: int = Field(ge=0, lt=1440)

@@ -1,0 +1,1 @@
+"""The runner: the process that executes models and answers inference requests."""

@@ -1,0 +1,86 @@
+"""The walk of a request through a cascade: which stages, which threshold, who may answer. Pure."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from protocols.bundle import Bundle, Metric, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage, as the walk sees it.
+
+    `source` is the index of the stage whose outputs it reads; None: it reads the request.
+    `answers`: its scores are an answer of the cascade (it is gated, or the last one).
+    """
+
+    name: str
+    source: int | None
+    metric: Metric | None
+    answers: bool
+    last: bool
+
+
+def steps(stages: Sequence[Stage]) -> tuple[Step, ...]:
+    """Return the steps of a bundle's stages, in order."""
+    order = {stage.name: index for index, stage in enumerate(stages)}
+    end = len(stages) - 1
+    return tuple(
+        Step(
+            name=stage.name,
+            source=order.get(stage.reads.removeprefix("stage:")) if _chained(stage) else None,
+            metric=None if index == end else stage.metric,
+            answers=index == end or stage.metric is not None,
+            last=index == end,
+        )
+        for index, stage in enumerate(stages)
+    )
+
+
+def course(walk: Sequence[Step], usable: Collection[int]) -> tuple[int, ...]:
+    """Return the stages that a request visits unless it leaves early, by index.
+
+    A stage is visited if it can answer, or if one that can answer reads it; and only if everything
+    that it reads, directly or not, is usable too.
+    """
+    reachable = [_reachable(walk, usable, index) for index in range(len(walk))]
+    wanted: set[int] = set()
+    for index, step in enumerate(walk):
+        if step.answers and reachable[index]:
+            wanted |= _needed(walk, index)
+    return tuple(sorted(wanted))
+
+
+def threshold(bundle: Bundle, variants: Mapping[str, str], stage: str, ladder_index: int) -> float:
+    """Return the confidence from which an answer may leave at a gated stage.
+
+    The ladder's last step stands for any index beyond it. Without a certificate for this choice of
+    variants nothing leaves early: infinity.
+    """
+    certificate = bundle.certificate(dict(variants))
+    ladder = certificate.gates.get(stage, ()) if certificate else ()
+    return ladder[min(ladder_index, len(ladder) - 1)].threshold if ladder else math.inf
+
+
+def certified(bundle: Bundle, variants: Mapping[str, str]) -> bool:
+    """Whether this choice of variants is calibrated; a cascade without gates needs no proof."""
+    gated = any(step.metric for step in steps(bundle.stages))
+    return not gated or bundle.certificate(dict(variants)) is not None
+
+
+def _chained(stage: Stage) -> bool:
+    return stage.reads != "request"
+
+
+def _reachable(walk: Sequence[Step], usable: Collection[int], index: int) -> bool:
+    return all(needed in usable for needed in _needed(walk, index))
+
+
+def _needed(walk: Sequence[Step], index: int) -> set[int]:
+    """Return a stage and everything that it reads."""
+    needed, at = {index}, walk[index].source
+    while at is not None:
+        needed.add(at)
+        at = walk[at].source
+    return needed

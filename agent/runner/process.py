@@ -1,0 +1,166 @@
+"""What the runner does with the supervisor's messages."""
+
+import contextlib
+import gc
+import importlib.metadata
+import os
+import queue
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from agent.runner import memory, oip
+from agent.runner.blackbox import BlackBox
+from agent.runner.channel import Channel
+from agent.runner.control import (
+    TO_RUNNER,
+    Apply,
+    AskStats,
+    Assign,
+    Drain,
+    Drained,
+    FromRunner,
+    HandOver,
+    Ready,
+    Rejected,
+    Stats,
+    Take,
+    ToRunner,
+)
+from agent.runner.prepare import prepare
+from agent.runner.server import Server
+from agent.runner.stages import StageError
+from protocols.inference.runtime import load_runtime
+
+if TYPE_CHECKING:
+    from agent.runner.serving import Cascade
+
+_LONGEST_SLEEP_S = 3600.0
+
+
+class Runner:
+    """One runner's life, from Assign to Drained.
+
+    Three threads beside the connections' and the stages': this one reads messages and answers at
+    once what can be; the mover loads and unloads, in the order of the messages; the tidier unloads
+    what has been idle.
+    """
+
+    def __init__(self, channel: Channel, listeners: list[socket.socket], box: BlackBox) -> None:
+        self._channel, self._listeners, self._box = channel, listeners, box
+        self._cascades: dict[str, Cascade] = {}
+        self._version = importlib.metadata.version("sluice")
+        self._server = Server(self._answer, self._give_back)
+        self._moves: queue.SimpleQueue[Assign | Apply] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._drained = threading.Event()
+
+    def run(self) -> None:
+        """Serve until drained, or until the supervisor is gone."""
+        for loop in (self._move, self._tidy, self._listen):
+            threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
+        self._drained.wait()
+
+    # --- threads
+
+    def _listen(self) -> None:
+        while (received := self._channel.receive()) is not None:
+            payload, fds = received
+            try:
+                self._obey(TO_RUNNER.validate_json(payload), fds)
+            except ValidationError:  # a newer supervisor's word
+                for fd in fds:
+                    os.close(fd)
+        self._drained.set()
+
+    def _obey(self, message: ToRunner, fds: list[int]) -> None:
+        match message:
+            case Assign() | Apply():
+                self._moves.put(message)
+            case Take():
+                for listener in self._listeners:
+                    self._server.listen(listener)
+            case AskStats():
+                self._say(self._stats())
+            case HandOver():
+                for fd in fds:
+                    self._server.serve(socket.socket(fileno=fd))
+            case Drain():
+                threading.Thread(target=self._drain, name="_drain", daemon=True).start()
+
+    def _move(self) -> None:
+        while True:
+            match self._moves.get():
+                case Assign() as assign:
+                    self._assign(assign)
+                case Apply() as apply:
+                    self._apply(apply)
+            self._wake.set()
+
+    def _tidy(self) -> None:
+        """Unload idle stages when their time has come."""
+        while True:
+            now_s = time.monotonic()
+            due = [cascade.tidy(now_s) for cascade in [*self._cascades.values()]]
+            next_s = min((at for at in due if at is not None), default=now_s + _LONGEST_SLEEP_S)
+            self._wake.wait(max(0.0, next_s - now_s))
+            self._wake.clear()
+
+    def _drain(self) -> None:
+        for cascade in self._cascades.values():
+            cascade.hurry()
+        self._server.drain()
+        self._say(Drained())
+        self._drained.set()
+
+    # --- what they do
+
+    def _assign(self, assign: Assign) -> None:
+        with contextlib.suppress(ImportError):  # each model says so itself
+            load_runtime()  # now, so that it does not count as the first stage's memory
+        plans = {plan.name: plan for plan in assign.plans}
+        cascades: dict[str, Cascade] = {}
+        for assignment in assign.assignments:
+            name = assignment.bundle.name
+            try:
+                plan = plans[name]
+                cascades[name] = prepare(assignment, plan, self._box, self._say, self._wake.set)
+            except KeyError:
+                self._say(Rejected(cascade=name, message=f"cannot serve {name}: it has no plan"))
+            except StageError as error:
+                self._say(Rejected(cascade=name, message=str(error)))
+        self._cascades = cascades
+        memory.give_back()
+        gc.freeze()  # what stands now stands for good: later collections need not look at it
+        self._say(Ready())
+
+    def _apply(self, apply: Apply) -> None:
+        """Take new plans: all decide anew at once, then memory is freed before it is taken."""
+        moved = [(self._cascades[p.name], p) for p in apply.plans if p.name in self._cascades]
+        for cascade, plan in moved:
+            cascade.set_plan(plan, apply.cause)
+        for cascade, _plan in moved:
+            cascade.shrink()
+        for cascade, _plan in moved:
+            cascade.grow()
+
+    def _answer(self, request: oip.Request) -> oip.Response:
+        return oip.handle(request, self._cascades, self._version)
+
+    def _stats(self) -> Stats:
+        return Stats(
+            cascades=tuple(cascade.stats() for cascade in self._cascades.values()),
+            rss_mib=memory.rss_bytes() / memory.MIB,
+            cpu_s=time.process_time(),
+        )
+
+    def _give_back(self, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send(HandOver(), (fd,))
+
+    def _say(self, message: FromRunner) -> None:
+        with contextlib.suppress(OSError):  # the listener sees the end of the channel too
+            self._channel.send(message)

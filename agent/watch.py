@@ -1,0 +1,25 @@
+"""Tells when a sensor that worked gives nothing any more."""
+
+from agent.telemetry import Voice
+from protocols.device import Sample
+from protocols.schedule import LADDER_OF, Signal
+
+
+class LossWatch:
+    """Remembers which of the governor's signals this machine has shown."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+        self._seen: set[Signal] = set()
+
+    def look(self, sample: Sample) -> None:
+        """Say once which signals are gone; one that comes back may be lost again."""
+        for signal in LADDER_OF:
+            if getattr(sample, signal) is not None:
+                self._seen.add(signal)
+            elif signal in self._seen:
+                self._seen.discard(signal)
+                self._voice.event(
+                    "sensor-lost",
+                    f"{signal} cannot be read any more: its ladder recovers no further until it can",
+                )

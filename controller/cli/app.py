@@ -1,0 +1,75 @@
+"""The `ctl` command: its global options, and one module per group of commands below them.
+
+A command parses, calls and prints. What it needs beyond typer it imports when it runs: `ctl --help`
+and shell completion must answer at once, so no module here imports numpy, an interpreter or MQTT.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from controller.cli.context import Globals
+from controller.cli.exits import is_broken_pipe, report
+
+
+class _Ctl(TyperGroup):
+    """The root group: every error ends here, as one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own types are not public
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except Exception as error:
+            if is_broken_pipe(error) or type(error).__module__.startswith("typer"):
+                raise
+            raise typer.Exit(report(error, debug=bool(ctx.params.get("debug")))) from error
+
+
+app = typer.Typer(
+    name="ctl",
+    cls=_Ctl,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"ctl {version('sluice')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    *,
+    home: Annotated[
+        Path | None,
+        typer.Option(envvar="SLUICE_HOME", help="Folder of keys, catalog and config."),
+    ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(envvar="SLUICE_BROKER", metavar="URL", help="mqtt://host:port or mqtts://."),
+    ] = None,
+    fleet: Annotated[
+        str | None, typer.Option(envvar="SLUICE_FLEET", metavar="NAME", help="Which fleet.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    _show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Run cascades of quantized sub-models on fleets of small devices.
+
+    A first round: ctl keygen, ctl broker, ctl serve; ctl model add; ctl cascade build; ctl deploy.
+    """
+    ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)

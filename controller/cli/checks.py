@@ -1,0 +1,136 @@
+"""What `ctl doctor` makes of what it finds: each finding becomes ok, warn or fail, with advice.
+
+Pure: `doctor` gathers, this judges.
+"""
+
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+PYTHON = (3, 11)
+SKEW_WARN_S = 5.0
+"""A clock that is off by more makes ages and windows of the day wrong."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+def python(version: tuple[int, int, int]) -> Check:
+    """Judge the Python that runs us."""
+    found = ".".join(map(str, version))
+    if version[:2] < PYTHON:
+        return Check("python", "fail", found, "install Python 3.11 or newer")
+    return Check("python", "ok", found)
+
+
+def interpreter(name: str | None) -> Check:
+    """Judge the interpreter that `ctl model add` and `ctl cascade build` run models with."""
+    if name is None:
+        advice = "pip install 'sluice[controller]': needed by model add and cascade build"
+        return Check("interpreter", "warn", "none installed", advice)
+    return Check("interpreter", "ok", name)
+
+
+def mosquitto(path: str | None, amqtt: str | None) -> Check:
+    """Judge what `ctl broker` would run."""
+    if path is not None:
+        return Check("embedded broker", "ok", path)
+    if amqtt is not None:
+        advice = "install mosquitto for more than a demo"
+        return Check("embedded broker", "warn", f"amqtt {amqtt}", advice)
+    advice = (
+        "install mosquitto, or pip install 'sluice[demo]'; not needed with a broker of your own"
+    )
+    return Check("embedded broker", "warn", "none found", advice)
+
+
+def private_key(role: str, path: str, mode: int | None) -> Check:
+    """Judge the file of a private key; `mode` is its `st_mode`, None where there is no file."""
+    name = f"{role} key"
+    if mode is None:
+        advice = (
+            "run ctl keygen where bundles are signed"
+            if role == "release"
+            else "run ctl keygen; needed by ctl serve and a watching ctl deploy"
+        )
+        return Check(name, "warn", f"no file {path}", advice)
+    permissions = stat.S_IMODE(mode)
+    if permissions & 0o077:
+        advice = f"chmod 600 {path}, and make new keys if others can log in here"
+        return Check(name, "fail", f"{path} has mode {permissions:04o}", advice)
+    return Check(name, "ok", f"{path}, mode {permissions:04o}")
+
+
+def trust(roles: Mapping[str, Sequence[str]], fleet: str, mine: Mapping[str, str | None]) -> Check:
+    """Judge the key set.
+
+    Args:
+        roles: role -> ids of the trusted keys.
+        fleet: whose key set it is.
+        mine: role -> id of the private key here, None where there is none.
+    """
+    missing = [role for role in ("release", "controller") if not roles.get(role)]
+    if missing:
+        advice = "run ctl keygen"
+        return Check("trust", "fail", f"no {' and no '.join(missing)} key is trusted", advice)
+    strangers = [role for role, key in mine.items() if key and key not in roles.get(role, ())]
+    if strangers:
+        advice = "devices will refuse what is signed here: put back the keys that trust.json names"
+        return Check("trust", "fail", f"the {strangers[0]} key here is not in trust.json", advice)
+    return Check("trust", "ok", f"fleet {fleet}, {sum(map(len, roles.values()))} keys")
+
+
+def controllers(alive: Sequence[str]) -> Check:
+    """Judge which controllers are alive."""
+    if not alive:
+        advice = "start ctl serve; without it devices follow only a watching ctl deploy"
+        return Check("controllers", "warn", "none alive", advice)
+    return Check("controllers", "ok", _list(alive))
+
+
+def devices(online: Sequence[str], offline: Sequence[str]) -> Check:
+    """Judge which devices are there."""
+    if not online and not offline:
+        advice = "start sluice-agent on a device, with this broker, this fleet and trust.json"
+        return Check("devices", "warn", "none has ever reported", advice)
+    if offline:
+        found = f"{len(online)} online, {len(offline)} offline: {_list(offline)}"
+        return Check("devices", "warn", found, "look at power, network and the agent's log there")
+    return Check("devices", "ok", f"{len(online)} online")
+
+
+def clocks(skew_s: Mapping[str, float]) -> Check:
+    """Judge the clocks of devices by the time in their telemetry minus its arrival here."""
+    if not skew_s:
+        return Check("clocks", "ok", "no telemetry heard")
+    wrong = {name: skew for name, skew in skew_s.items() if abs(skew) > SKEW_WARN_S}
+    if wrong:
+        found = _list([f"{name} {skew:+.0f} s" for name, skew in wrong.items()])
+        return Check("clocks", "warn", found, "let NTP set the clock there, or here")
+    widest = max(map(abs, skew_s.values()))
+    return Check("clocks", "ok", f"{len(skew_s)} devices within {max(widest, 0.1):.1f} s")
+
+
+def catalog(bundles: int, models: int, faults: Sequence[str]) -> Check:
+    """Judge the local catalog; `faults` are the "cannot ..." lines of what does not hold."""
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        advice = "add the model again (ctl model add) and build the cascade anew"
+        return Check("catalog", "fail", faults[0] + more, advice)
+    return Check("catalog", "ok", f"{bundles} bundles, {models} models")
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,305 @@
+"""An AsyncAPI 3 document of the wire, out of the same classes and topics that the wire uses.
+
+`python -m protocols.asyncapi > docs/asyncapi.json` writes the committed copy.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from protocols.bundle import Bundle
+from protocols.chunks import CHUNK_BYTES, WINDOW_CHUNKS
+from protocols.desired import ControllerStatus, Deployment, Desired, Pins
+from protocols.device import Event, Inventory, Reported, Status, Telemetry
+from protocols.envelope import (
+    BUNDLE,
+    DEPLOYMENT,
+    DESIRED,
+    PINS,
+    ROLE_OF,
+    Envelope,
+    KeySet,
+    PayloadType,
+)
+from protocols.message import Message
+from protocols.topics import ROOT, Topics
+
+Application = Literal["agent", "controller", "ctl"]
+Json = dict[str, Any]
+
+_TOPICS = Topics("fleet")
+_SCHEMAS = "#/components/schemas/{model}"
+_MQTT_BINDING = "0.2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One topic: who writes it, who reads it, and what it carries (None: bytes of an artifact)."""
+
+    name: str
+    topic: str
+    message: type[Message] | None
+    about: str
+    writers: tuple[Application, ...]
+    readers: tuple[Application, ...]
+    signed: PayloadType | None = None
+    qos: Literal[0, 1] = 1
+    retain: bool = True
+
+    @property
+    def address(self) -> str:
+        """The topic, with `{parameters}` in place of the names."""
+        return self.topic.replace(_TOPICS.root, f"{ROOT}/{{fleet}}", 1)
+
+
+CHANNELS = (
+    Channel(
+        "status",
+        _TOPICS.device("{device}", "status"),
+        Status,
+        "Whether the device is there. Also the last will of its session: a will with an older "
+        "boot id than the last message is of a session that has been replaced.",
+        ("agent",),
+        ("controller", "ctl"),
+    ),
+    Channel(
+        "inventory",
+        _TOPICS.device("{device}", "inventory"),
+        Inventory,
+        "What the device is: cores and their classes, memory, interpreter, labels.",
+        ("agent",),
+        ("controller", "ctl"),
+    ),
+    Channel(
+        "telemetry",
+        _TOPICS.device("{device}", "telemetry"),
+        Telemetry,
+        "How the device is: a sample of its sensors, the rungs, what every stage did. "
+        "Deduplicate by boot id and seq.",
+        ("agent",),
+        ("controller", "ctl"),
+        qos=0,
+        retain=False,
+    ),
+    Channel(
+        "events",
+        _TOPICS.device("{device}", "events"),
+        Event,
+        "Every load, unload, refusal and revert, with its cause.",
+        ("agent", "controller"),
+        ("controller", "ctl"),
+        retain=False,
+    ),
+    Channel(
+        "desired",
+        _TOPICS.device("{device}", "desired"),
+        Desired,
+        "What the device should run.",
+        ("controller",),
+        ("agent", "controller", "ctl"),
+        signed=DESIRED,
+    ),
+    Channel(
+        "reported",
+        _TOPICS.device("{device}", "reported"),
+        Reported,
+        "What the device runs, and why not what is desired.",
+        ("agent",),
+        ("controller", "ctl"),
+    ),
+    Channel(
+        "pins",
+        _TOPICS.device("{device}", "pins"),
+        Pins,
+        "What a person has fixed for the device's stages; the controller folds it into desired.",
+        ("ctl",),
+        ("controller", "ctl"),
+        signed=PINS,
+    ),
+    Channel(
+        "deployment",
+        _TOPICS.deployment("{deployment}"),
+        Deployment,
+        "A bundle and the devices that should run it.",
+        ("ctl",),
+        ("controller", "ctl"),
+        signed=DEPLOYMENT,
+    ),
+    Channel(
+        "controller",
+        _TOPICS.controller("{controller}"),
+        ControllerStatus,
+        "Whether a controller is alive. Also the last will of its session.",
+        ("controller",),
+        ("controller", "ctl"),
+    ),
+    Channel(
+        "artifact",
+        _TOPICS.chunk("{sha256}", 0).removesuffix("0") + "{number}",
+        None,
+        f"One chunk of an artifact, at most {CHUNK_BYTES} bytes. Subscribe to at most "
+        f"{WINDOW_CHUNKS} exact topics at a time, never to a wildcard; a chunk that does not come "
+        "is asked for again.",
+        ("controller", "ctl"),
+        ("agent",),
+    ),
+)
+
+_PARAMETERS = {
+    "fleet": "All the devices under one topic root and one set of trusted keys.",
+    "device": "The device's name.",
+    "deployment": "The deployment's id.",
+    "controller": "The controller's id.",
+    "sha256": "The artifact's SHA-256, 64 hexadecimal digits.",
+    "number": "The chunk's number, from 0.",
+}
+
+
+class _Draft7(GenerateJsonSchema):
+    """AsyncAPI's own schemas are a superset of draft 7, which has no `prefixItems`."""
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        found = super().tuple_schema(schema)
+        if "prefixItems" in found:
+            found["items"] = found.pop("prefixItems")
+        return found
+
+
+def document() -> Json:
+    """Return the AsyncAPI 3.0.0 document, as JSON has it."""
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:sluice:v1",
+        "info": {
+            "title": "Sluice",
+            "version": ROOT.rpartition("/v")[2],
+            "description": (
+                "Cascades of quantized TFLite sub-models on fleets of small devices. Payloads are "
+                "JSON in UTF-8; readers ignore fields that they do not know. The broker's retained "
+                "documents are the database; MQTT 3.1.1 is enough."
+            ),
+            "license": {
+                "name": "Apache-2.0",
+                "url": "https://www.apache.org/licenses/LICENSE-2.0",
+            },
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "plain": _server("mqtt", "1883"),
+            "tls": _server("secure-mqtt", "8883"),
+        },
+        "channels": {channel.name: _channel(channel) for channel in CHANNELS},
+        "operations": dict(_operations(CHANNELS)),
+        "components": {
+            "messages": {channel.name: _message(channel) for channel in CHANNELS},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _server(protocol: str, port: str) -> Json:
+    return {
+        "host": f"{{host}}:{port}",
+        "protocol": protocol,
+        "protocolVersion": "3.1.1",
+        "variables": {"host": {"default": "localhost"}},
+    }
+
+
+def _channel(channel: Channel) -> Json:
+    return {
+        "address": channel.address,
+        "description": channel.about,
+        "messages": {channel.name: {"$ref": f"#/components/messages/{channel.name}"}},
+        "parameters": {
+            name: {"description": about}
+            for name, about in _PARAMETERS.items()
+            if f"{{{name}}}" in channel.address
+        },
+    }
+
+
+def _operations(channels: Iterable[Channel]) -> Iterable[tuple[str, Json]]:
+    for channel in channels:
+        for action, applications in (("send", channel.writers), ("receive", channel.readers)):
+            for application in applications:
+                yield (
+                    f"{application}_{action}_{channel.name}",
+                    _operation(channel, action, application),
+                )
+
+
+def _operation(channel: Channel, action: str, application: Application) -> Json:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel.name}"},
+        "tags": [{"name": application}],
+        "bindings": {
+            "mqtt": {
+                "qos": channel.qos,
+                "retain": channel.retain,
+                "bindingVersion": _MQTT_BINDING,
+            }
+        },
+    }
+
+
+def _message(channel: Channel) -> Json:
+    if channel.message is None:
+        return {
+            "name": channel.name,
+            "contentType": "application/octet-stream",
+            "payload": {"type": "string", "format": "binary", "maxLength": CHUNK_BYTES},
+        }
+    schema = {"$ref": _SCHEMAS.format(model=channel.message.__name__)}
+    if channel.signed is None:
+        return {"name": channel.name, "payload": schema}
+    return {
+        "name": channel.name,
+        "description": (
+            f"A DSSE envelope, signed by the {ROLE_OF[channel.signed]} role; its payload is the "
+            f"JSON of {channel.message.__name__} in base64."
+        ),
+        "payload": {
+            "allOf": [
+                {"$ref": _SCHEMAS.format(model=Envelope.__name__)},
+                {
+                    "properties": {
+                        "payloadType": {"const": channel.signed},
+                        "payload": {
+                            "contentEncoding": "base64",
+                            "contentMediaType": channel.signed,
+                        },
+                    }
+                },
+            ]
+        },
+        "x-signed-payload": schema,
+    }
+
+
+def _schemas() -> Json:
+    """Return the schema of every class that travels, also those inside of envelopes and files."""
+    on_topics = [channel.message for channel in CHANNELS if channel.message is not None]
+    classes: list[type[Message]] = [*on_topics, Envelope, Bundle, KeySet]
+    _, found = models_json_schema(
+        [(one, "validation") for one in classes], ref_template=_SCHEMAS, schema_generator=_Draft7
+    )
+    schemas: Json = found["$defs"]
+    schemas[Bundle.__name__]["x-media-type"] = BUNDLE
+    return dict(sorted(schemas.items()))
+
+
+def main() -> None:
+    """Print the document."""
+    json.dump(document(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`sluice-agent`: the agent's command line."""
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from agent.config import Config, load_config
+from agent.errors import StartError
+from agent.inventory import agent_version
+
+CANNOT_START = 2
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    asked = _parser().parse_args(arguments)
+    if asked.command == "version":
+        sys.stdout.write(f"sluice-agent {agent_version()}\n")
+        sys.exit(0)
+    _log_to_stderr(asked.verbose)
+    faulthandler.enable()
+    try:
+        sys.exit(_run(asked) if asked.command == "run" else _check(asked))
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(CANNOT_START)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from agent.supervisor import Supervisor  # noqa: PLC0415 - after the arguments are known good
+
+    return Supervisor(_config(asked)).run()
+
+
+def _check(asked: argparse.Namespace) -> int:
+    from agent.check import check  # noqa: PLC0415 - `run` never needs it
+
+    good = True
+    for finding in check(lambda: _config(asked)):
+        sys.stdout.write(f"{'ok ' if finding.good else 'NOT'} {finding.text}\n")
+        good = good and finding.good
+    return 0 if good else CANNOT_START
+
+
+def _config(asked: argparse.Namespace) -> Config:
+    """Read the configuration file, or make one of the quick start's options.
+
+    Raises:
+        StartError: it does not fit.
+    """
+    if asked.config is not None:
+        if asked.broker or asked.id:
+            raise StartError("cannot start: give --config, or --broker and --id, not both")
+        return load_config(asked.config)
+    if not asked.broker or not asked.id:
+        raise StartError("cannot start: give --config FILE, or --broker URL and --id NAME")
+    document: dict[str, Any] = {"id": asked.id, "broker": {"url": asked.broker}}
+    document |= {
+        key: value
+        for key, value in {
+            "fleet": asked.fleet,
+            "trust": asked.trust,
+            "state_dir": asked.state,
+            "inference": asked.listen and {"tcp": asked.listen},
+        }.items()
+        if value
+    }
+    return Config.parse(document, "command line")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sluice-agent", description="Sluice on the device.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("run", "run until SIGTERM"),
+        ("check", "say what would keep it from running"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, metavar="FILE", help="agent.toml")
+        command.add_argument("--broker", metavar="URL", help="mqtt://host[:port] or mqtts://")
+        command.add_argument("--id", metavar="NAME", help="of this device")
+        command.add_argument("--fleet", metavar="NAME", help="default: home")
+        command.add_argument("--trust", metavar="FILE", help="the fleet's trust.json")
+        command.add_argument("--state", metavar="DIR", help="where artifacts and state are kept")
+        command.add_argument("--listen", metavar="HOST:PORT", help="default: 127.0.0.1:8000")
+        command.add_argument("-v", "--verbose", action="store_true", help="log more")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _log_to_stderr(verbose: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format=f"{stamp}%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()

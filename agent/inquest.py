@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from agent import wording
 from agent.blame import WITHIN_S, Death, judge
 from agent.ledger import Ledger
+from agent.outcomes import Died
 from agent.reconcile import identity
-from agent.swap import Died
 from protocols.desired import DesiredCascade
 
 

@@ -22,7 +22,7 @@ class Intake:
     def __init__(
         self, device: str, keys: KeySet, holds: Holds, ledger: LedgerFile, voice: Voice
     ) -> None:
-        self._device, self._keys, self._holds = device, keys, holds
+        self._device, self.keys, self._holds = device, keys, holds
         self._ledger, self._voice = ledger, voice
         self._refused = b""
         self.refusal: Refusal | None = None
@@ -42,7 +42,7 @@ class Intake:
         if not payload:
             return False
         try:
-            desired = accept(payload, self._keys, self._device, self._ledger.now, self._holds)
+            desired = accept(payload, self.keys, self._device, self._ledger.now, self._holds)
             if desired is not None:
                 self._remember(desired, payload)
         except (TrustError, MessageError, AgentError) as error:
@@ -77,7 +77,7 @@ class Intake:
         if not envelope:
             return None
         try:
-            return read_desired(envelope, self._keys, self._holds)
+            return read_desired(envelope, self.keys, self._holds)
         except (TrustError, MessageError, AgentError) as error:
             self._refuse(envelope, error)
             return None

@@ -5,11 +5,14 @@ in the backlog.
 """
 
 import errno
+import fcntl
 import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from agent.config import Config
 from agent.errors import StartError
 
 BACKLOG = 1024
@@ -29,6 +32,39 @@ class Listener:
         self.socket.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def listen(config: Config) -> tuple[Listener, ...]:
+    """Open the sockets that the configuration asks for.
+
+    Raises:
+        StartError: one of them cannot be had.
+    """
+    tcp, unix = config.inference.tcp, config.unix_path()
+    listeners = [] if tcp is None else [listen_tcp(tcp)]
+    if unix is not None:
+        listeners.append(listen_unix(unix))
+    return tuple(listeners)
+
+
+def claim(state_dir: Path) -> BinaryIO:
+    """Make sure that no other agent works on a state folder; it is ours until the file is closed.
+
+    Raises:
+        StartError: another one does, or the folder cannot be written.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = (state_dir / "lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StartError(
+            f"cannot start: another sluice-agent works on {state_dir}; stop it, or give this one "
+            "another state_dir"
+        ) from error
+    except OSError as error:
+        raise StartError(f"cannot start: state folder {state_dir}: {error.strerror}") from error
+    return lock
 
 
 def listen_tcp(address: str) -> Listener:

@@ -14,7 +14,9 @@ from agent.inbox import FetchDone, FetchFailed
 from agent.inquest import inquire, unproven
 from agent.intake import Intake
 from agent.ledger import LedgerFile
+from agent.lineup import Lineup
 from agent.oom import OomCount
+from agent.outcomes import Died, Moved, Outcome, Serving, TurnedDown
 from agent.plan import runner_plans, schedule_of
 from agent.reconcile import Choice, Facts, Verdict, choose, identity, kept_artifacts
 from agent.reflex import Reflex, leaves_room
@@ -23,7 +25,7 @@ from agent.runner.control import Assign, Assignment, CascadePlan, StageChanged
 from agent.shelf import BundleShelf
 from agent.stagebook import StageBook
 from agent.store import Store
-from agent.swap import READY_WITHIN_S, Died, Lineup, Moved, Outcome, Serving, Swap, TurnedDown
+from agent.swap import READY_WITHIN_S, Swap
 from agent.telemetry import Voice
 from protocols.bundle import ArtifactRef
 from protocols.desired import Desired, DesiredCascade

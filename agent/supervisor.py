@@ -1,17 +1,13 @@
 """The supervisor: one inbox, one thread that decides; everything else only puts messages in."""
 
-import fcntl
 import gc
 import logging
 import queue
 import signal
 import time
-import uuid
-from io import TextIOWrapper
 
 from agent.child import RunnerProcess
 from agent.config import Config
-from agent.errors import StartError
 from agent.fetch import Fetcher
 from agent.fit import budget_mib
 from agent.inbox import (
@@ -28,104 +24,67 @@ from agent.inbox import (
     Stop,
 )
 from agent.intake import Intake
-from agent.inventory import agent_version, take_inventory
+from agent.inventory import take_inventory
 from agent.ledger import LedgerFile
-from agent.listen import Listener, listen_tcp, listen_unix
+from agent.listen import Listener, claim, listen
 from agent.notary import Notary
+from agent.outcomes import Counted, Outcome, Serving
+from agent.presence import Presence
 from agent.reflex import Reflex
 from agent.roster import Roster
-from agent.runner.control import Stats
-from agent.sensors import Sensors, read_hardware
+from agent.sensors import Hardware, Sensors, read_hardware
 from agent.shelf import BundleShelf
 from agent.store import Store
-from agent.swap import Counted, Outcome, Serving, Swap
-from agent.telemetry import Voice
+from agent.swap import Swap
 from agent.timer import Timer
 from agent.watch import LossWatch
 from agent.watchdog import Watchdog
 from agent.wording import rung_moved
-from protocols.device import Reported, Status
+from protocols.device import Reported
 from protocols.errors import SluiceError
-from protocols.link import Link, Will
-from protocols.topics import Topics
 
 log = logging.getLogger("sluice.agent")
 
 _REST_EVERY_S = 15.0
 _STATS_WITHIN_S = 1.0
 _STOP_WITHIN_S = 10.0
+_NEVER_S = float("inf")
 
 
 class Supervisor:
-    """The agent. It is whole once it is made; `run` lets it live until a signal ends it.
+    """The agent. `run` lets it live until a signal ends it.
 
     Raises:
         StartError: something that it needs is missing, wrong or in use.
     """
 
     def __init__(self, config: Config) -> None:
-        keys, broker = config.key_set(), config.session()
-        self._config, self._lock = config, _claim(config)
+        keys = config.key_set()
+        self._claim = claim(config.state_dir)
+        self._listeners: tuple[Listener, ...] = listen(config)
         self.inbox: Inbox = queue.SimpleQueue()
-        self._listeners = _listen(config)
-        self._topics = Topics(config.fleet)
-        self._boot_id = uuid.uuid4().hex
         hardware = read_hardware(config.sensors.sysroot)
         endpoints = tuple(listener.url for listener in self._listeners)
-        self._inventory = take_inventory(config, hardware, endpoints)
-        self._desired_topic = self._topics.device(config.id, "desired")
-        self._status_topic = self._topics.device(config.id, "status")
-        status = Status(
-            device=config.id, online=False, boot_id=self._boot_id, version=agent_version()
-        )
-        self._link = Link(
-            broker,
-            f"sluice-{config.fleet}-{config.id}",
-            lambda topic, payload, _retained: self.inbox.put(Received(topic, payload)),
-            on_connected=lambda: self.inbox.put(Connected()),
-            on_disconnected=lambda reason: self.inbox.put(Disconnected(reason)),
-            will=Will(self._status_topic, status.encode()),
-        )
-        self._link.subscribe(self._desired_topic, self._status_topic)
-        self._voice = Voice(self._link.publish, self._topics, status)
+        inventory = take_inventory(config, hardware, endpoints)
+        self._presence = Presence(config, inventory, self.inbox)
+        self._voice = self._presence.voice
         self._watchdog, self._notary = Watchdog(), Notary()
         self._swap = Swap(self._spawn, time.monotonic)
-        store = Store(config.state_dir)
-        self._fetcher = Fetcher(
-            broker,
-            self._topics,
-            config.id,
-            store,
-            self.inbox.put,
-            jitter_s=config.fetch.jitter_s,
-            give_up_s=config.fetch.give_up_s,
-        )
-        ledger = LedgerFile(config.state_dir / "ledger.json")
-        self._intake = Intake(config.id, keys, self._notary.holds, ledger, self._voice)
+        self._ledger = LedgerFile(config.state_dir / "ledger.json")
+        self._intake = Intake(config.id, keys, self._notary.holds, self._ledger, self._voice)
         sensors = Sensors(config.sensors.sysroot, self._swap.pids)
         self._reflex = Reflex(sensors, self._intake.schedule)
         self._losses = LossWatch(self._voice)
-        self._roster = Roster(
-            intake=self._intake,
-            ledger=ledger,
-            shelf=BundleShelf(store, keys, self._notary.holds),
-            store=store,
-            fetcher=self._fetcher,
-            swap=self._swap,
-            reflex=self._reflex,
-            voice=self._voice,
-            cpus=hardware.cpus,
-            budget_mib=budget_mib(hardware.memory_mib, hardware.memory_limit_mib),
-        )
-        self._ledger = ledger
-        self._stats: Stats | None = None
-        self._measure_by_s = float("inf")
-        self._said_offline = self._connected = self._stopping = False
-        now = time.monotonic()
-        self._sense = Timer(config.sensors.interval_s, now)
-        self._measure = Timer(config.telemetry.interval_s, now)
-        self._rest = Timer(_REST_EVERY_S, now)
-        self._ping = Timer(self._watchdog.interval_s, now)
+        self._fetcher, self._roster = self._make_roster(config, hardware)
+        self._config = config
+        self._counted: Counted | None = None
+        self._measure_by_s = _NEVER_S
+        self._stopping = False
+        now_s = time.monotonic()
+        self._sense = Timer(config.sensors.interval_s, now_s)
+        self._measure = Timer(config.telemetry.interval_s, now_s)
+        self._rest = Timer(_REST_EVERY_S, now_s)
+        self._ping = Timer(self._watchdog.interval_s, now_s)
 
     def run(self) -> int:
         """Live until SIGTERM or SIGINT; return the exit code."""
@@ -133,13 +92,8 @@ class Supervisor:
             signal.signal(number, lambda got, _: self.inbox.put(Stop(signal.Signals(got).name)))
         self._start()
         while not self._stopping:
-            due_s = min(t.at_s for t in (self._sense, self._measure, self._rest, self._ping))
-            wait_s = max(0.0, min(due_s, self._measure_by_s) - time.monotonic())
-            try:
-                message = self.inbox.get(timeout=wait_s)
-            except queue.Empty:
-                pass
-            else:
+            message = self._next_message()
+            if message is not None:
                 self.handle(message)
             self._tick()
         self._stop()
@@ -152,23 +106,19 @@ class Supervisor:
         except SluiceError as error:
             log.warning("%s", error)
         except Exception:
-            log.exception("cannot handle a %s", type(message).__name__)
+            log.exception("cannot act on %s", type(message).__name__)
 
-    def _dispatch(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:  # noqa: C901 - one line for every message
         match message:
-            case Received(topic, payload) if topic == self._desired_topic:
+            case Received(topic, payload) if topic == self._presence.desired_topic:
                 if self._intake.take(payload):
                     self._roster.renewed()
-            case Received(topic, payload) if topic == self._status_topic and payload:
-                self._saw_status(Status.decode(payload))
+            case Received(topic, payload) if topic == self._presence.status_topic:
+                self._presence.saw_status(payload)
             case Connected():
-                log.info("connected to %s", self._config.session().url)
-                self._connected = True
-                self._voice.connected(self._inventory)
+                self._presence.connected()
             case Disconnected(reason):
-                log.warning("no broker: %s", reason)
-                self._connected = False
-                self._voice.disconnected()
+                self._presence.disconnected(reason)
             case FetchDone():
                 self._roster.fetched(message)
             case FetchFailed():
@@ -179,8 +129,143 @@ class Supervisor:
             case RunnerExited():
                 self._runner_did(self._swap.exited(message))
             case Stop(name):
-                log.info("stopping: %s", name)
                 self._stopping = True
+                self._voice.event("stopping", f"the agent stops: {name}")
             case FetchProgress() | Received():
                 pass
         self._report()
+
+    def _start(self) -> None:
+        what = self._presence.introduction
+        self._voice.event("started", what)
+        self._roster.ensure("the agent started")
+        self._report()
+        self._presence.start()
+        self._watchdog.ready(what)
+        gc.collect()
+        gc.freeze()
+
+    def _next_message(self) -> Message | None:
+        """Wait for a message until the next timer is due."""
+        timers = (self._sense, self._measure, self._rest, self._ping)
+        due_s = min(self._measure_by_s, *(timer.at_s for timer in timers))
+        try:
+            return self.inbox.get(timeout=max(0.0, due_s - time.monotonic()))
+        except queue.Empty:
+            return None
+
+    def _tick(self) -> None:
+        """Do what is due. A fault in one round must not end the rounds."""
+        now_s = time.monotonic()
+        try:
+            if self._sense.is_due(now_s):
+                self._look()
+            if self._measure.is_due(now_s):
+                asked = self._swap.ask_stats()
+                self._measure_by_s = now_s + _STATS_WITHIN_S if asked else now_s
+            if now_s >= self._measure_by_s:
+                self._publish_measurements()
+            if self._rest.is_due(now_s):
+                self._notary.rest()
+            if self._ping.is_due(now_s):
+                self._watchdog.ping()
+        except Exception:
+            log.exception("cannot finish a round of the work loop")
+
+    def _look(self) -> None:
+        """Read the sensors, let the governor decide, and see to everything that takes too long."""
+        before = self._reflex.rungs
+        changes = self._reflex.sense(self._intake.schedule, self._roster.fits)
+        for change in changes:
+            self._voice.event("rung", rung_moved(change))
+        self._losses.look(self._reflex.sample)
+        if changes or self._reflex.rungs != before:
+            self._roster.ensure("; ".join(change.cause for change in changes) or "spacing")
+        self._runner_did(self._swap.tick())
+        self._presence.insist()
+        self._report()
+
+    def _runner_did(self, outcomes: tuple[Outcome, ...]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Serving):
+                self._counted = None
+            elif isinstance(outcome, Counted):
+                self._counted = outcome
+                if self._measure_by_s < _NEVER_S:
+                    self._publish_measurements()
+        self._roster.happened(outcomes)
+
+    def _publish_measurements(self) -> None:
+        self._measure_by_s = _NEVER_S
+        stats = self._counted.stats if self._counted else None
+        self._voice.measure(
+            self._reflex.sample,
+            self._reflex.rungs,
+            stats.cascades if stats else (),
+            round(stats.rss_mib, 2) if stats else None,
+        )
+
+    def _report(self) -> None:
+        self._voice.report(
+            Reported(
+                device=self._config.id,
+                boot_id=self._presence.boot_id,
+                generation=self._ledger.now.generation,
+                cascades=self._roster.reported(),
+                rungs=self._reflex.rungs,
+                refusal=self._intake.refusal,
+            )
+        )
+
+    def _stop(self) -> None:
+        """Say goodbye, let requests that are under way be answered, and leave nothing behind."""
+        self._watchdog.stopping()
+        self._voice.say_offline()
+        self._fetcher.stop()
+        deadline_s = time.monotonic() + _STOP_WITHIN_S
+        while self._swap.drain() and (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                message = self.inbox.get(timeout=left_s)
+            except queue.Empty:
+                break
+            if isinstance(message, RunnerSaid):
+                self._swap.heard(message)
+            elif isinstance(message, RunnerExited):
+                self._swap.exited(message)
+            elif isinstance(message, Stop):
+                break  # asked twice: at once
+        self._swap.kill()
+        self._presence.leave()
+        self._notary.rest()
+        for listener in self._listeners:
+            listener.close()
+        self._claim.close()
+
+    def _spawn(self) -> RunnerProcess:
+        descriptors = [listener.socket.fileno() for listener in self._listeners]
+        return RunnerProcess(descriptors, self.inbox.put)
+
+    def _make_roster(self, config: Config, hardware: Hardware) -> tuple[Fetcher, Roster]:
+        store = Store(config.state_dir)
+        fetcher = Fetcher(
+            config.session(),
+            self._presence.topics,
+            config.id,
+            store,
+            self.inbox.put,
+            jitter_s=config.fetch.jitter_s,
+            give_up_s=config.fetch.give_up_s,
+        )
+        roster = Roster(
+            intake=self._intake,
+            ledger=self._ledger,
+            shelf=BundleShelf(store, self._intake.keys, self._notary.holds),
+            store=store,
+            fetcher=fetcher,
+            swap=self._swap,
+            reflex=self._reflex,
+            voice=self._voice,
+            cpus=hardware.cpus,
+            budget_mib=budget_mib(hardware.memory_mib, hardware.memory_limit_mib),
+        )
+        return fetcher, roster

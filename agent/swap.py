@@ -7,28 +7,25 @@ as outcomes, which the supervisor acts on.
 
 import logging
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
 
 from agent.inbox import RunnerExited, RunnerSaid
-from agent.reconcile import identity
+from agent.lineup import Child, Lineup, Runner
+from agent.outcomes import Counted, Died, Moved, Outcome, Serving, TurnedDown
 from agent.runner.control import (
     Apply,
     AskStats,
-    Assign,
     CascadePlan,
     Drain,
     Drained,
+    FromRunner,
     HandOver,
     Ready,
     Rejected,
     StageChanged,
     Stats,
     Take,
-    ToRunner,
 )
-from protocols.desired import DesiredCascade
 
 log = logging.getLogger("sluice.swap")
 
@@ -43,92 +40,6 @@ _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 30.0
 
 
-class Child(Protocol):
-    """A runner's process, as `agent.child` spawns it."""
-
-    @property
-    def id(self) -> int:
-        """Tells it from every other that this supervisor has had."""
-
-    def send(self, message: ToRunner, fds: tuple[int, ...] = ()) -> None:
-        """Say something; a child that is gone does not hear it."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lineup:
-    """What a runner is started for."""
-
-    cascades: tuple[DesiredCascade, ...]
-    assign: Assign
-
-
-@dataclass(slots=True)
-class Runner:
-    """A runner and how far it is. Times are of the monotonic clock, in seconds."""
-
-    child: Child
-    cascades: tuple[DesiredCascade, ...]
-    plans: tuple[CascadePlan, ...]
-    deadline_s: float
-    since_s: float = 0.0
-    ready: bool = False
-    drained: bool = False
-    late: bool = False
-    rejected: list[Rejected] = field(default_factory=list)
-    asked_s: float | None = None
-    """Since when it owes us its statistics."""
-
-    def executes(self, cascades: Iterable[DesiredCascade]) -> bool:
-        """Whether it is for exactly these."""
-        return {identity(c) for c in self.cascades} == {identity(c) for c in cascades}
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A runner has taken over."""
-
-    cascades: tuple[DesiredCascade, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TurnedDown:
-    """A runner says that a cascade cannot serve."""
-
-    cascade: DesiredCascade
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """A runner ended by itself; `late`: we ended it because it did not get ready in time."""
-
-    code: int
-    ready: bool
-    late: bool
-    suspects: tuple[DesiredCascade, ...]
-    cascades: tuple[DesiredCascade, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A stage of the serving or the starting runner changed."""
-
-    change: StageChanged
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """The serving runner's statistics."""
-
-    stats: Stats
-
-
-Outcome = Serving | TurnedDown | Died | Moved | Counted
-
-
 class Swap:
     """Keeps one runner serving; `spawn` starts a process, `clock` is monotonic."""
 
@@ -141,6 +52,11 @@ class Swap:
         self._hand_over_by_s = 0.0
         self._deaths = 0
         self._not_before_s = 0.0
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the process ids of the runners."""
+        places = (self.serving, self.next, self.leaving)
+        return tuple(runner.child.pid for runner in places if runner is not None)
 
     def ensure(self, lineup: Lineup, *, roomy: bool) -> None:
         """See to it that a runner for these cascades comes to serve.
@@ -185,8 +101,9 @@ class Swap:
         message, runner = said.message, self._of(said.child)
         if isinstance(message, HandOver):
             self._adopt(said.fds)
-        if runner is None:
-            return ()
+        return () if runner is None else self._heard(runner, message)
+
+    def _heard(self, runner: Runner, message: FromRunner) -> tuple[Outcome, ...]:
         match message:
             case Ready():
                 return self._is_ready(runner)
@@ -195,14 +112,14 @@ class Swap:
                 return self._turn()
             case Rejected():
                 runner.rejected.append(message)
-                return self._turn_down(runner) if runner is self.serving else ()
+                if runner is self.serving:
+                    return self._turn_down(runner)
             case StageChanged() if runner is not self.leaving:
                 return (Moved(message),)
             case Stats() if runner is self.serving:
                 runner.asked_s = None
                 return (Counted(message),)
-            case _:
-                return ()
+        return ()
 
     def exited(self, exit_: RunnerExited) -> tuple[Outcome, ...]:
         """Take note that a runner's process has ended."""

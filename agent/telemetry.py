@@ -41,9 +41,7 @@ class Voice:
     Args:
         publish: takes topic, payload, QoS and whether it is retained.
         topics: of the fleet.
-        device: our name.
-        boot_id: of this run of the agent.
-        version: of the agent.
+        will: the status of this run of the agent once it is gone: who we are.
         clock: Unix time in seconds.
     """
 
@@ -51,13 +49,11 @@ class Voice:
         self,
         publish: Publish,
         topics: Topics,
-        device: str,
-        boot_id: str,
-        version: str,
+        will: Status,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._publish, self._topics = publish, topics
-        self._device, self._boot_id, self._version = device, boot_id, version
+        self._publish, self._topics, self._will = publish, topics, will
+        self._device, self._boot_id = will.device, will.boot_id
         self._clock = clock
         self._started_s = time.monotonic()
         self._events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
@@ -65,10 +61,6 @@ class Voice:
         self._telemetry_seq = 0
         self._reported = b""
         self._online = False
-
-    def will(self) -> bytes:
-        """Return what the broker is to say when we are gone without a word."""
-        return self._status(online=False)
 
     def connected(self, inventory: Inventory) -> None:
         """Say all that a new connection must know, in the order in which readers want it."""
@@ -86,12 +78,12 @@ class Voice:
 
     def say_online(self) -> None:
         """Publish the retained status."""
-        self._send("status", self._status(online=True), retain=True)
+        self._send("status", self._will.with_(online=True).encode(), retain=True)
 
     def say_offline(self) -> None:
         """Publish the retained status of an agent that ends on purpose."""
         if self._online:
-            self._send("status", self._status(online=False), retain=True)
+            self._send("status", self._will.encode(), retain=True)
 
     def report(self, reported: Reported) -> None:
         """Publish the reported document if it says something new."""
@@ -155,11 +147,6 @@ class Voice:
         )
         self._telemetry_seq += 1
         self._publish(self._topics.device(self._device, "telemetry"), telemetry.encode(), qos=0)
-
-    def _status(self, *, online: bool) -> bytes:
-        return Status(
-            device=self._device, online=online, boot_id=self._boot_id, version=self._version
-        ).encode()
 
     def _send(self, kind: DeviceKind, payload: bytes, *, retain: bool = False) -> None:
         self._publish(self._topics.device(self._device, kind), payload, qos=1, retain=retain)

@@ -21,5 +21,5 @@ class LossWatch:
                 self._seen.discard(signal)
                 self._voice.event(
                     "sensor-lost",
-                    f"{signal} cannot be read any more: its ladder recovers no further until it can",
+                    f"{signal} cannot be read any more: no recovery on its ladder until it can",
                 )

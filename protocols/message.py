@@ -30,7 +30,8 @@ class Part(BaseModel):
 
     def with_(self, **changes: Any) -> Self:  # noqa: ANN401 - the fields of any message
         """Return a copy with some fields replaced, validated anew."""
-        return type(self).model_validate({**dict(self), **changes})
+        fields = dict(iter(self))  # dict(self) would call a field that is named `keys`
+        return type(self).model_validate({**fields, **changes})
 
 
 class Message(Part):

@@ -22,6 +22,7 @@ Kind = Literal[DeviceKind, "deployment", "controller", "artifact"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -83,15 +84,16 @@ class Topics:
         Raises:
             TopicError: it is not a topic of this fleet.
         """
-        match topic.removeprefix(f"{self.root}/").split("/"):
+        inside = topic.removeprefix(f"{self.root}/")
+        match inside.split("/") if inside != topic else []:
             case ["devices", device, kind] if kind in DEVICE_KINDS and _NAME.fullmatch(device):
                 return TopicName(DEVICE_KINDS[DEVICE_KINDS.index(kind)], device)
             case ["deployments", deployment] if _NAME.fullmatch(deployment):
                 return TopicName("deployment", deployment)
             case ["controllers", controller, "status"] if _NAME.fullmatch(controller):
                 return TopicName("controller", controller)
-            case ["artifacts", sha256, number] if _SHA256.fullmatch(sha256) and (
-                number.isascii() and number.isdigit()
+            case ["artifacts", sha256, number] if _SHA256.fullmatch(sha256) and _NUMBER.fullmatch(
+                number
             ):
                 return TopicName("artifact", sha256, int(number))
             case _:

@@ -77,9 +77,9 @@ class Channel:
         received = bytearray()
         while len(received) < count:
             missing = count - len(received)
-            piece, more, _flags, _address = socket.recv_fds(
-                self._sock, missing, MAX_FDS, socket.MSG_CMSG_CLOEXEC
-            )
+            piece, more, _flags, _address = socket.recv_fds(self._sock, missing, MAX_FDS)
+            for fd in more:
+                os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no keyword
             fds += more
             if not piece:
                 return None

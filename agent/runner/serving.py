@@ -14,12 +14,11 @@ from agent.runner.cascade import certified, course, steps, threshold
 from agent.runner.control import Assignment, CascadePlan, StageTarget
 from agent.runner.pacing import Spacing, TokenBucket
 from agent.runner.stages import Setting, StageError, StageSlot, Tensors, Worker, percentiles
-from protocols.bundle import Bundle, SampleSpec, TensorSpec
 from protocols.device import CascadeStats
 from protocols.errors import SluiceError
 from protocols.inference.gate import confidence, probabilities
 from protocols.inference.runtime import ModelError
-from protocols.inference.tensors import conform, hand_on, real
+from protocols.inference.tensors import from_request, hand_on, real, whole
 
 MAX_INSIDE = 128
 MAX_SPACED = 64
@@ -97,7 +96,7 @@ class Cascade:
         self._slots = [slots.get(step.name) for step in self._walk]
         self._gated = any(step.metric for step in self._walk)
         self._certified = certified(self.bundle, self._variants)
-        self._output = _tensor(self.bundle.output)
+        self._output = whole(self.bundle.output)
         self._read = {step.source for step in self._walk}
         self._wake = wake
         self._moving = threading.RLock()
@@ -314,7 +313,7 @@ class Cascade:
         specs = slot.variant.inputs
         source = self._walk[at].source
         if source is None:
-            return [from_request(walk.batch[sample], self.bundle, specs[0])]
+            return [from_request(walk.batch[sample], self.bundle.input, specs[0])]
         before = self._slots[source]
         if before is None:
             raise StageError(f"cannot use {self.name}/{slot.name}: it reads a dropped stage")
@@ -463,24 +462,3 @@ class Cascade:
                 slot = self._slots[answer.stage]
                 if slot is not None:
                     slot.answers += 1
-
-
-def from_request(sample: NDArray[Any], bundle: Bundle, spec: TensorSpec) -> NDArray[Any]:
-    """Make a request's sample the input tensor of a model.
-
-    Quantized values in the cascade's own dtype are requantized where the model's scale is another;
-    anything else is conformed as `tensors.conform` says.
-
-    Raises:
-        TensorError: it does not fit.
-    """
-    own = bundle.input
-    if own.quantization is not None and sample.dtype == own.dtype:
-        return hand_on(sample, _tensor(own), spec)
-    return conform(sample, spec)
-
-
-def _tensor(spec: SampleSpec) -> TensorSpec:
-    return TensorSpec(
-        name=spec.name, shape=spec.shape, dtype=spec.dtype, quantization=spec.quantization
-    )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class _Machine:
 class CpuMeter:
     """Differences of counters from one reading to the next."""
 
-    def __init__(self, tree: Tree, own_pids: Callable[[], Sequence[int]]) -> None:
+    def __init__(self, tree: Tree, own_pids: Callable[[], Iterable[int]]) -> None:
         self._tree = tree
         self._own_pids = own_pids
         self._cpus = len(read_cpus(tree))

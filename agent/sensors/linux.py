@@ -1,7 +1,7 @@
 """One reading of everything that a Linux machine tells of its load."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agent.sensors.cpu import CpuMeter
@@ -15,9 +15,9 @@ from protocols.device import Sample
 _DISCOVER_EVERY_S = 60.0
 
 
-def this_process() -> tuple[int, ...]:
-    """Return our own pid alone."""
-    return (os.getpid(),)
+def no_runners() -> tuple[int, ...]:
+    """Return no pid: an agent that has no runners yet."""
+    return ()
 
 
 class Sensors:
@@ -25,17 +25,17 @@ class Sensors:
 
     Args:
         sysroot: the folder that has `proc` and `sys`.
-        own_pids: the agent's process and its runners', whose CPU time is not foreign. Children
-            that have ended are found in their parent's.
+        own_pids: the runners' processes, whose CPU time is not foreign. That of the process that
+            samples never is, and children that have ended are found in their parent's.
     """
 
     def __init__(
         self,
         sysroot: Path = Path("/"),
-        own_pids: Callable[[], Sequence[int]] = this_process,
+        own_pids: Callable[[], Iterable[int]] = no_runners,
     ) -> None:
         self._tree = Tree(sysroot)
-        self._cpu = CpuMeter(self._tree, own_pids)
+        self._cpu = CpuMeter(self._tree, lambda: {os.getpid(), *own_pids()})
         self._memory = MemoryMeter(self._tree)
         self._heat = HeatMeter(self._tree)
         self._power = PowerMeter(self._tree)

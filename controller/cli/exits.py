@@ -5,6 +5,7 @@ import sys
 import traceback
 from enum import IntEnum
 
+from controller.errors import CatalogError, FitError
 from protocols.errors import ArtifactError, MessageError, SluiceError, TopicError, TrustError
 
 
@@ -21,7 +22,7 @@ class ExitCode(IntEnum):
     """Timed out, or devices are still pending."""
 
 
-_INVALID = (ArtifactError, MessageError, TopicError, TrustError)
+_INVALID = (ArtifactError, CatalogError, FitError, MessageError, TopicError, TrustError)
 
 
 def code_of(error: BaseException) -> ExitCode:

@@ -45,6 +45,33 @@ def conform(sample: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     return _cast(sample, spec).reshape(spec.shape)
 
 
+def from_request(sample: NDArray[Any], declared: SampleSpec, spec: TensorSpec) -> NDArray[Any]:
+    """Make a sample of the cascade's input the input tensor of a model that reads the request.
+
+    Where the cascade's input is quantized itself and the sample has its dtype, the sample holds
+    quantized values: they are requantized for a model with another scale, or made real for a float
+    model. Anything else is conformed as `conform` says.
+
+    Args:
+        sample: of the declared dtype, or float32 real values of a quantized one.
+        declared: `Bundle.input`.
+        spec: the model's input tensor.
+
+    Raises:
+        TensorError: it does not fit.
+    """
+    if declared.quantization is None or sample.dtype != declared.dtype:
+        return conform(sample, spec)
+    return hand_on(sample, whole(declared), spec)
+
+
+def whole(spec: SampleSpec) -> TensorSpec:
+    """Return the cascade's tensor as a model's: the same, without a batch axis."""
+    return TensorSpec(
+        name=spec.name, shape=spec.shape, dtype=spec.dtype, quantization=spec.quantization
+    )
+
+
 def quantize(values: NDArray[Any], spec: TensorSpec | SampleSpec) -> NDArray[Any]:
     """Return q = clip(round(x / scale) + zero_point) in the tensor's dtype; the shape stays.
 

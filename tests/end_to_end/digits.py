@@ -23,7 +23,7 @@ up_moves_per_hour = 60
 """
 
 
-def test_images(count: int = 40) -> tuple[NDArray[Any], NDArray[Any]]:
+def images(count: int = 40) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return images [count, 8, 8, 1] float32 and their labels [count], of the test split."""
     with np.load(SAMPLES) as data:
         return data["x_test"][:count], data["y_test"][:count]

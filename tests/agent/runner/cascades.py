@@ -22,11 +22,12 @@ from protocols.bundle import (
     SampleSpec,
     ScoreKind,
     Stage,
+    TensorSpec,
     Variant,
 )
 from protocols.inference.gate import probabilities, top1
 from protocols.inference.runtime import open_model
-from protocols.inference.tensors import conform, hand_on, real
+from protocols.inference.tensors import from_request, hand_on, real
 from protocols.schedule import default_cascade_schedule
 
 
@@ -61,19 +62,19 @@ class Built:
         )
 
     def plan(
-        self, *residences: Residence, threads: int = 1, nice: int = 0, **changes: Any
+        self, *residences: Residence, threads: int = 1, nice: int = 0, **changes: object
     ) -> CascadePlan:
         """Return a plan; without residences every stage is resident."""
         stages = self.bundle.stages
         wanted = residences or tuple("resident" for _ in stages)
-        return CascadePlan(
+        plan = CascadePlan(
             name=self.bundle.name,
             stages=tuple(
                 StageTarget(name=stage.name, residence=residence, threads=threads, nice=nice)
                 for stage, residence in zip(stages, wanted, strict=True)
             ),
-            **changes,
         )
+        return plan.with_(**changes)
 
     def chances(self, stage: str, sample: int) -> NDArray[np.float32]:
         """Return the class probabilities that a stage's model gives a sample."""
@@ -96,11 +97,13 @@ def build(
     outputs: dict[str, list[list[NDArray[Any]]]] = {}
     variants: dict[str, Variant] = {}
     expected: dict[str, NDArray[np.int64]] = {}
+    declared: SampleSpec | None = None
     for part in parts:
         variant, model = _variant(folder, part)
         source = part.reads.removeprefix("stage:")
         if part.reads == "request":
-            inputs = [[conform(sample, variant.inputs[0])] for sample in x]
+            declared = declared or _declared(variant.inputs[0], x)
+            inputs = [[from_request(sample, declared, variant.inputs[0])] for sample in x]
         else:
             given = variants[source].outputs
             inputs = [
@@ -114,7 +117,8 @@ def build(
             [top1(real(row[variant.scores], spec), part.kind) for row in outputs[part.name]]
         )
     golden = io.BytesIO()
-    np.savez(golden, x=x, **{f"top1_{stage}": classes for stage, classes in expected.items()})
+    arrays: dict[str, Any] = {f"top1_{stage}": classes for stage, classes in expected.items()}
+    np.savez(golden, x=x, **arrays)
     bundle = _bundle(parts, variants, x, _put(folder, golden.getvalue()), name, version)
     return Built(bundle, folder, x, outputs)
 
@@ -130,7 +134,6 @@ def _bundle(
     gated = any(part.metric for part in parts)
     last = variants[parts[-1].name]
     scores, first = last.outputs[last.scores], variants[parts[0].name].inputs[0]
-    dtype: DType = x.dtype.name  # type: ignore[assignment]
     ladder = {
         part.name: tuple(
             CertifiedThreshold(
@@ -149,12 +152,7 @@ def _bundle(
         name=name,
         version=version,
         created_ts=0.0,
-        input=SampleSpec(
-            name=first.name,
-            shape=x.shape[1:],
-            dtype=dtype,
-            quantization=first.quantization if dtype == first.dtype else None,
-        ),
+        input=_declared(first, x),
         output=SampleSpec(name="scores", shape=(max(2, scores.elements),), dtype="float32")
         if gated
         else SampleSpec(
@@ -176,6 +174,16 @@ def _bundle(
         certificates=(certificate,) if gated else (),
         golden=Golden(artifact=golden, count=len(x)),
         schedule=default_cascade_schedule(tuple(part.name for part in parts), 1),
+    )
+
+
+def _declared(first: TensorSpec, x: NDArray[Any]) -> SampleSpec:
+    dtype: DType = x.dtype.name  # type: ignore[assignment]
+    return SampleSpec(
+        name=first.name,
+        shape=x.shape[1:],
+        dtype=dtype,
+        quantization=first.quantization if dtype == first.dtype else None,
     )
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from agent.runner import blackbox
 from agent.runner.channel import Channel
 from agent.runner.control import (
@@ -137,7 +139,7 @@ class Client:
         content = response.read()
         return response.status, {k.lower(): v for k, v in response.getheaders()}, content
 
-    def infer(self, cascade: str, sample: Any, datatype: str = "FP32") -> tuple[int, Any]:
+    def infer(self, cascade: str, sample: NDArray[Any], datatype: str = "FP32") -> tuple[int, Any]:
         """Ask in JSON for one sample without a batch axis."""
         tensor = {
             "name": "x",

@@ -1,0 +1,114 @@
+"""`sluice-agent check`: would it run here, and if not, why not."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from agent.config import Config
+from agent.errors import StartError
+from agent.inventory import runtime_name
+from agent.sensors import read_hardware
+from protocols.link import Broker, Link
+
+_CONNECT_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    good: bool
+    text: str
+
+
+def check(read: Callable[[], Config]) -> Iterator[Finding]:
+    """Look at everything that `run` needs.
+
+    Args:
+        read: reads the configuration; may raise StartError.
+    """
+    try:
+        config = read()
+    except StartError as error:
+        yield Finding(good=False, text=str(error))
+        return
+    yield Finding(good=True, text=f"configuration of {config.id} in fleet {config.fleet}")
+    yield from _check_trust(config)
+    yield _check_runtime()
+    yield _check_machine(config)
+    yield from _check_broker(config)
+
+
+def _check_trust(config: Config) -> Iterator[Finding]:
+    try:
+        keys = config.key_set()
+    except StartError as error:
+        yield Finding(good=False, text=str(error))
+        return
+    yield Finding(good=True, text=f"{len(keys.keys)} trusted keys in {config.trust_file()}")
+    try:
+        import cryptography  # noqa: PLC0415 - the agent itself leaves it to a child process
+    except ImportError:
+        text = "cannot check signatures: pip install cryptography"
+        yield Finding(good=False, text=text)
+    else:
+        yield Finding(good=True, text=f"cryptography {cryptography.__version__}")
+
+
+def _check_runtime() -> Finding:
+    name = runtime_name()
+    if name is None:
+        text = (
+            "cannot run models: no interpreter is installed; pip install ai-edge-litert "
+            "(64-bit), or tflite-runtime 'numpy<2' (32-bit)"
+        )
+        return Finding(good=False, text=text)
+    return Finding(good=True, text=name)
+
+
+def _check_machine(config: Config) -> Finding:
+    hardware = read_hardware(config.sensors.sysroot)
+    memory = "unknown memory" if hardware.memory_mib is None else f"{hardware.memory_mib:.0f} MiB"
+    text = f"{hardware.machine}, {len(hardware.cpus)} CPUs, {memory}"
+    return Finding(good=bool(hardware.cpus), text=text)
+
+
+def _check_broker(config: Config) -> Iterator[Finding]:
+    try:
+        broker = config.session()
+    except StartError as error:
+        yield Finding(good=False, text=str(error))
+        return
+    problem = _connect(broker, f"sluice-{config.fleet}-{config.id}-check")
+    if problem:
+        yield Finding(good=False, text=f"cannot reach broker {broker.url}: {problem}")
+    else:
+        yield Finding(good=True, text=f"broker {broker.url} accepts us")
+
+
+def _connect(broker: Broker, client_id: str) -> str:
+    """Connect once; return what was wrong, empty if nothing."""
+    done = threading.Event()
+    problems: list[str] = []
+
+    def failed(reason: str) -> None:
+        problems.append(reason)
+        done.set()
+
+    try:
+        link = Link(
+            broker,
+            client_id,
+            lambda *_: None,
+            on_connected=done.set,
+            on_disconnected=failed,
+        )
+        link.start()
+    except OSError as error:
+        return str(error)
+    try:
+        if not done.wait(_CONNECT_WITHIN_S):
+            return f"no answer within {_CONNECT_WITHIN_S:g} s; is it running, is the port open?"
+        return problems[0] if problems else ""
+    finally:
+        link.stop()

@@ -1,0 +1,440 @@
+"""The outer loop: what each device should have, from what all of them say. Pure.
+
+The planner keeps nothing between two calls: what it decided before stands in the retained desired
+documents, and its dwell times run from their `ts`. So a restart loses nothing, and of two
+controllers that plan the same device both come to the same.
+
+The inner loop reacts in seconds and takes all of it back by itself. The planner waits for minutes
+(`PlannerPolicy`), so that it only takes over where the reflex alone has not helped, and gives back
+only after a calm that is many times as long as the reflex needs to recover.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from controller.election import electorate, owner
+from controller.errors import FitError
+from controller.fit import Form, forms, model_budget_mib, row_of
+from controller.fleet import Device, Fleet, RungHistory
+from controller.progress import means
+from controller.steps import CannotFit, PutDesired, Step
+from protocols.bundle import Bundle
+from protocols.desired import Deployment, Desired, DesiredCascade
+from protocols.device import CoreClass
+from protocols.schedule import CascadeSchedule, Schedule, default_cascade_schedule
+
+_FAST = 0.75
+"""CPUs at least this fast, relative to the fastest, share a stage's threads: a pool waits for its
+slowest thread, so that a LITTLE core beside big ones costs more than it gives."""
+
+_REASON_CHARACTERS = 512
+
+Key = str
+"""The SHA-256 of a bundle's envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerPolicy:
+    """How patient the outer loop is."""
+
+    revise_after_s: float = 300.0
+    """Pressure must last so long, and so long must have passed since the last word to a device."""
+    restore_after_s: float = 1800.0
+    """So long must a device have been calm before it gets something back."""
+    high_rung: int = 2
+    """This rung or a worse one is pressure."""
+    calm_rung: int = 0
+    """This rung or a better one is calm."""
+    stale_s: float = 60.0
+    """What a device said longer ago decides nothing."""
+    max_threads: int = 4
+    """More threads of one stage rarely pay on small models."""
+    spare_percent: float = 25.0
+    """Memory that must stay available when something is given back: the default line of R1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """What sustained pressure, or calm, asks for: +1 less, -1 more, 0 as it is; and why."""
+
+    memory: int = 0
+    threads: int = 0
+    memory_cause: str = ""
+    threads_cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A cascade that is to run on a device: its ladder of forms and where on it we stand."""
+
+    deployment: Deployment
+    bundle: Bundle
+    forms: tuple[Form, ...]
+    at: int
+
+    @property
+    def form(self) -> Form:
+        return self.forms[self.at]
+
+    def moved(self, by: int) -> "_Candidate":
+        return _Candidate(self.deployment, self.bundle, self.forms, self.at + by)
+
+    def change_mib(self, by: int) -> float:
+        """How much a move changes the need; 0 where there is no such form."""
+        there = self.at + by
+        if not 0 <= there < len(self.forms):
+            return 0.0
+        return self.forms[there].resident_mib - self.form.resident_mib
+
+
+def plan(  # noqa: PLR0913 - the world, and who asks
+    fleet: Fleet,
+    bundles: Mapping[Key, Bundle],
+    now_s: float,
+    me: str,
+    policy: PlannerPolicy = PlannerPolicy(),
+    *,
+    devices: Iterable[str] | None = None,
+) -> list[Step]:
+    """Return the steps that bring the devices to what the deployments want.
+
+    Args:
+        fleet: all that is known.
+        bundles: the verified bundles, by the SHA-256 of their envelopes; a cascade whose bundle is
+            not among them stays as it is.
+        now_s: Unix time in seconds.
+        me: this controller's name; devices of others are left alone.
+        policy: how patient to be.
+        devices: only these; None: all.
+    """
+    voters = electorate(fleet.controllers.values())
+    active = sorted(
+        (d for d in fleet.deployments.values() if not d.aborted), key=lambda d: (d.order, d.id)
+    )
+    steps: list[Step] = []
+    for name in sorted(fleet.devices if devices is None else devices):
+        device = fleet.devices.get(name)
+        if device is None or device.inventory is None or owner(voters, name) != me:
+            continue
+        ruling = ruling_deployments(active, device)
+        steps += plan_device(fleet.topics.fleet, device, ruling, bundles, now_s, policy)
+    return steps
+
+
+def ruling_deployments(active: Sequence[Deployment], device: Device) -> tuple[Deployment, ...]:
+    """Return the deployments that rule on a device, one for each cascade name, oldest first.
+
+    Args:
+        active: those that are not aborted, by rising order.
+        device: the device.
+    """
+    ruling: dict[str, Deployment] = {}
+    for deployment in active:
+        if means(deployment, device):
+            ruling.pop(deployment.bundle.name, None)
+            ruling[deployment.bundle.name] = deployment
+    return tuple(ruling.values())
+
+
+def plan_device(  # noqa: PLR0913, PLR0917 - one device, and all that bears on it
+    fleet: str,
+    device: Device,
+    ruling: Sequence[Deployment],
+    bundles: Mapping[Key, Bundle],
+    now_s: float,
+    policy: PlannerPolicy,
+) -> list[Step]:
+    """Return the steps for one device: at most one new desired document, and what cannot fit.
+
+    Earlier deployments get memory first, as the device itself does it.
+    """
+    steps: list[Step] = []
+    candidates: dict[str, _Candidate | DesiredCascade] = {}
+    left = model_budget_mib(device)
+    for deployment in ruling:
+        name = deployment.bundle.name
+        bundle = bundles.get(deployment.bundle.artifact.sha256)
+        present = _present(device, name)
+        try:
+            found = None if bundle is None else _candidate(deployment, bundle, device, left, policy)
+        except FitError as error:
+            steps.append(CannotFit(device.name, deployment.id, name, str(error)))
+            found = None
+        if found is not None:
+            candidates[name] = found
+            left = None if left is None else left - found.forms[0].resident_mib
+        elif present is not None:
+            candidates[name] = present
+    desired = _desired(fleet, device, candidates, ruling, now_s, policy)
+    return [*steps, *([PutDesired(desired)] if desired is not None else [])]
+
+
+def _candidate(
+    deployment: Deployment,
+    bundle: Bundle,
+    device: Device,
+    left_mib: float | None,
+    policy: PlannerPolicy,
+) -> _Candidate:
+    ladder = forms(deployment, bundle, device, left_mib)
+    present = _present(device, bundle.name)
+    at = next((i for i, form in enumerate(ladder) if present and form.is_of(present)), 0)
+    same = present is not None and present.bundle == deployment.bundle
+    # A new version starts at its best, unless the device is short of memory at this moment.
+    keeps = same or device.residency.rung >= policy.high_rung
+    return _Candidate(deployment, bundle, ladder, at if keeps else 0)
+
+
+def _present(device: Device, cascade: str) -> DesiredCascade | None:
+    """Return how the device's desired document has a cascade now."""
+    if device.desired is None:
+        return None
+    return next((c for c in device.desired.cascades if c.bundle.name == cascade), None)
+
+
+def _desired(  # noqa: PLR0913, PLR0917 - one device, and all that bears on it
+    fleet: str,
+    device: Device,
+    wanted: Mapping[str, _Candidate | DesiredCascade],
+    ruling: Sequence[Deployment],
+    now_s: float,
+    policy: PlannerPolicy,
+) -> Desired | None:
+    """Return the document that a device should get; None: what it has says the same already."""
+    present = device.desired
+    if present is None and not wanted:
+        return None
+    moves = _moves(device, now_s, policy)
+    revised = _revise(wanted, device, moves, policy)
+    cores = device.inventory.cores if device.inventory is not None else ()
+    cpus = _fast_cpus(cores)[: policy.max_threads]
+    threads = _threads(device, wanted, len(cpus) or 1, moves.threads)
+    desired = Desired(
+        fleet=fleet,
+        device=device.name,
+        generation=_next_generation(device),
+        cascades=tuple(_as_desired(one) for one in revised.values()),
+        schedule=_schedule(revised, ruling, present, threads, cpus or None),
+        pins=device.pins.pins if device.pins is not None else (),
+        ts=now_s,
+    )
+    if present is not None and _content(present) == _content(desired) and not _is_lost(device):
+        return None
+    return desired.with_(reason=_reason(device, desired, moves)[:_REASON_CHARACTERS])
+
+
+def _as_desired(one: _Candidate | DesiredCascade) -> DesiredCascade:
+    if isinstance(one, DesiredCascade):
+        return one
+    return DesiredCascade(
+        bundle=one.deployment.bundle, variants=dict(one.form.variants), dropped=one.form.dropped
+    )
+
+
+def _content(desired: Desired) -> tuple[object, ...]:
+    """Return what a document says, without when and why."""
+    return desired.cascades, desired.schedule, desired.pins
+
+
+def _next_generation(device: Device) -> int:
+    said = device.desired.generation if device.desired is not None else 0
+    accepted = device.reported.generation if device.reported is not None else 0
+    return max(said, accepted) + 1
+
+
+def _is_lost(device: Device) -> bool:
+    """Whether the device has passed by the document it has: it accepted a later generation, or
+    another document of the same one."""
+    desired, reported = device.desired, device.reported
+    if desired is None or reported is None:
+        return False
+    refused = reported.refusal is not None and reported.refusal.generation == desired.generation
+    return reported.generation > desired.generation or (
+        refused and reported.generation == desired.generation
+    )
+
+
+def _moves(device: Device, now_s: float, policy: PlannerPolicy) -> _Moves:
+    """Return what the device's pressure asks for, once it and our last word are old enough."""
+    if device.desired is None or device.heard_s is None or not device.online:
+        return _Moves()
+    if now_s - device.heard_s > policy.stale_s:
+        return _Moves()
+    # A document from the future (another controller's clock) must not hold us up until then.
+    since_s = now_s - device.desired.ts if device.desired.ts <= now_s else policy.restore_after_s
+    memory, memory_for_s = _move(device.residency, since_s, now_s, policy)
+    threads, threads_for_s = _move(device.compute, since_s, now_s, policy)
+    return _Moves(
+        memory,
+        threads,
+        f"memory short for {memory_for_s:.0f} s"
+        if memory > 0
+        else f"memory calm for {memory_for_s:.0f} s",
+        f"CPU short for {threads_for_s:.0f} s"
+        if threads > 0
+        else f"CPU calm for {threads_for_s:.0f} s",
+    )
+
+
+def _move(
+    history: RungHistory, since_s: float, now_s: float, policy: PlannerPolicy
+) -> tuple[int, float]:
+    """Return the direction and for how long its reason has held."""
+    high_s = history.at_least_s(policy.high_rung, now_s)
+    if min(high_s, since_s) >= policy.revise_after_s:
+        return 1, high_s
+    calm_s = history.at_most_s(policy.calm_rung, now_s)
+    if min(calm_s, since_s) >= policy.restore_after_s:
+        return -1, calm_s
+    return 0, 0.0
+
+
+def _revise(
+    wanted: Mapping[str, _Candidate | DesiredCascade],
+    device: Device,
+    moves: _Moves,
+    policy: PlannerPolicy,
+) -> dict[str, _Candidate | DesiredCascade]:
+    """Move one cascade by one form: down the one that saves most, up the one that costs least."""
+    revised = dict(wanted)
+    changes = [
+        (name, one, one.change_mib(moves.memory))
+        for name, one in wanted.items()
+        if isinstance(one, _Candidate) and moves.memory and one.change_mib(moves.memory)
+    ]
+    if not changes:
+        return revised
+    name, one, change_mib = min(changes, key=lambda found: found[2])
+    if change_mib < 0 or _has_room(device, change_mib, policy):
+        revised[name] = one.moved(moves.memory)
+    return revised
+
+
+def _has_room(device: Device, more_mib: float, policy: PlannerPolicy) -> bool:
+    """Whether the device can take so much more and stays clear of the first rung."""
+    sample = device.telemetry.sample if device.telemetry is not None else None
+    if sample is None or sample.memory_available_mib is None or sample.memory_total_mib is None:
+        return False
+    spare_mib = sample.memory_total_mib * policy.spare_percent / 100
+    return sample.memory_available_mib - more_mib >= spare_mib
+
+
+def _fast_cpus(cores: Sequence[CoreClass]) -> tuple[int, ...]:
+    """Return the CPUs that are about as fast as the fastest, fastest first."""
+    if not cores:
+        return ()
+    line = cores[0].capacity * _FAST
+    return tuple(cpu for group in cores if group.capacity >= line for cpu in group.cpus)
+
+
+def _threads(
+    device: Device, wanted: Mapping[str, _Candidate | DesiredCascade], most: int, move: int
+) -> int:
+    """Return the threads of every stage at C0: all, or halved once or more by lasting pressure.
+
+    How often they were halved before is read from the desired document that the device has.
+    """
+    ladder = [most]
+    while ladder[-1] > 1:
+        ladder.append(ladder[-1] // 2)
+    rows = device.desired.schedule.cascades if device.desired is not None else {}
+    now = [
+        stage.threads
+        for name, one in wanted.items()
+        if isinstance(one, _Candidate) and not _is_given(one) and name in rows
+        for stage in rows[name].compute[0].stages.values()
+    ]
+    at = ladder.index(now[0]) if now and now[0] in ladder else 0
+    return ladder[min(max(at + move, 0), len(ladder) - 1)]
+
+
+def _is_given(one: _Candidate) -> bool:
+    """Whether a person has written the cascade's rows into the deployment."""
+    schedule = one.deployment.schedule
+    return schedule is not None and one.bundle.name in schedule.cascades
+
+
+def _schedule(
+    cascades: Mapping[str, _Candidate | DesiredCascade],
+    ruling: Sequence[Deployment],
+    present: Desired | None,
+    threads: int,
+    cpus: tuple[int, ...] | None,
+) -> Schedule:
+    """Return the device's schedule: lines and dwell of the latest deployment that has some."""
+    base = next((d.schedule for d in reversed(ruling) if d.schedule is not None), Schedule())
+    rows = {}
+    for name, one in cascades.items():
+        if isinstance(one, _Candidate):
+            rows[name] = _rows(one, threads, cpus)
+        elif present is not None and name in present.schedule.cascades:
+            rows[name] = present.schedule.cascades[name]
+    return base.with_(cascades=rows)
+
+
+def _rows(one: _Candidate, threads: int, cpus: tuple[int, ...] | None) -> CascadeSchedule:
+    """Return a cascade's rows with threads and CPUs of this device, unless a person wrote them."""
+    row = row_of(one.deployment, one.bundle)
+    if _is_given(one):
+        return row
+    stages = tuple(stage.name for stage in one.bundle.stages)
+    tuned = default_cascade_schedule(stages, threads, cpus)
+    return row.with_(
+        compute=tuple(
+            rung.with_(stages=mine.stages)
+            for rung, mine in zip(row.compute, tuned.compute, strict=True)
+        )
+    )
+
+
+def _reason(device: Device, desired: Desired, moves: _Moves) -> str:
+    """Say what is new in a document, and why, for a person."""
+    present = device.desired
+    before = {c.bundle.name: c for c in present.cascades} if present is not None else {}
+    after = {c.bundle.name: c for c in desired.cascades}
+    said = [f"{name} is no longer deployed" for name in before if name not in after]
+    for name, cascade in after.items():
+        said += _reason_of_cascade(before.get(name), cascade, moves)
+    said += _reason_of_threads(present, desired, moves)
+    if present is not None and present.pins != desired.pins:
+        said.append("pins have changed")
+    if _is_lost(device) and device.reported is not None:
+        said.append(f"the device had accepted generation {device.reported.generation} before")
+    return "; ".join(said) or "the schedule has changed"
+
+
+def _reason_of_cascade(
+    before: DesiredCascade | None, after: DesiredCascade, moves: _Moves
+) -> list[str]:
+    name = f"{after.bundle.name}@{after.bundle.version}"
+    if before is None:
+        return [f"{name} is deployed"]
+    if before.bundle != after.bundle:
+        return [f"{name} replaces {before.bundle.name}@{before.bundle.version}"]
+    cause = f"{moves.memory_cause}: " if moves.memory else ""
+    changed = [
+        f"{stage} goes from {before.variants[stage]} to {variant}"
+        for stage, variant in after.variants.items()
+        if before.variants.get(stage, variant) != variant
+    ]
+    away = [f"{s} is dropped" for s in after.dropped if s not in before.dropped]
+    back = [f"{s} comes back" for s in before.dropped if s not in after.dropped]
+    return [f"{cause}{', '.join(words)}" for words in [[*changed, *away, *back]] if words]
+
+
+def _reason_of_threads(present: Desired | None, desired: Desired, moves: _Moves) -> list[str]:
+    if present is None or not moves.threads:
+        return []
+    before, after = _threads_at_c0(present.schedule), _threads_at_c0(desired.schedule)
+    changed = {n: (before[n], after[n]) for n in after if n in before and before[n] != after[n]}
+    return [
+        f"{moves.threads_cause}: {name} goes from {was} to {now} threads"
+        for name, (was, now) in changed.items()
+    ]
+
+
+def _threads_at_c0(schedule: Schedule) -> dict[str, int]:
+    return {
+        name: max((s.threads for s in row.compute[0].stages.values()), default=1)
+        for name, row in schedule.cascades.items()
+    }

@@ -1,0 +1,195 @@
+"""How far a deployment is, device by device, and how it ended. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.errors import FitError
+from controller.fit import check_fit
+from controller.fleet import Device, Fleet
+from protocols.bundle import Bundle
+from protocols.desired import Deployment
+from protocols.device import ReportedCascade
+
+Phase = Literal[
+    "pending",
+    "offline",
+    "planned",
+    "fetching",
+    "verified",
+    "starting",
+    "running",
+    "refused",
+    "rejected",
+    "quarantined",
+    "cannot-fit",
+    "aborted",
+    "superseded",
+]
+"""`pending`: no controller has told the device yet. `planned`: told, but not taken up yet.
+`offline`: the device is not connected, or was never seen, and does not run it.
+`superseded`: a later deployment of the same cascade rules there. The others as the device says."""
+
+STOPPED: frozenset[Phase] = frozenset(
+    {"refused", "rejected", "quarantined", "aborted", "superseded"}
+)
+MOVING: frozenset[Phase] = frozenset({"pending", "planned", "fetching", "verified", "starting"})
+
+DONE, INVALID, STOPPED_CODE, PENDING = 0, 2, 3, 4
+"""Exit codes of `ctl deploy`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProgress:
+    """How far one device is with one deployment."""
+
+    device: str
+    phase: Phase
+    fetched_bytes: int = 0
+    total_bytes: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a deployment stands: `settled` when nothing is under way any more."""
+
+    settled: bool
+    exit_code: int
+    """What a command that ends now ends with: 0 runs everywhere, 2 cannot fit somewhere,
+    3 refused, rejected, quarantined, aborted or superseded somewhere, 4 not there yet."""
+    message: str
+
+
+def progress(
+    deployment: Deployment, fleet: Fleet, bundle: Bundle | None = None
+) -> tuple[DeviceProgress, ...]:
+    """Return how far each device that the deployment means is, by name.
+
+    Args:
+        deployment: the deployment; the fleet's own copy of it, if there, says whether it was
+            aborted since.
+        fleet: what is known.
+        bundle: of the deployment; without it, nothing is said of what cannot fit.
+    """
+    current = fleet.deployments.get(deployment.id, deployment)
+    devices = {d.name: d for d in fleet.selected(current.devices, current.selector)}
+    unseen = {name: Device(name) for name in current.devices if name not in fleet.devices}
+    return tuple(
+        _device_progress(current, device, fleet, bundle)
+        for _, device in sorted({**unseen, **devices}.items())
+    )
+
+
+def outcome(devices: Sequence[DeviceProgress]) -> Outcome:
+    """Return how a deployment stands when its devices stand so."""
+    settled = not any(device.phase in MOVING for device in devices)
+    by_phase = {phase: [d for d in devices if d.phase == phase] for phase in _phases(devices)}
+    said = ", ".join(f"{len(found)} {phase}" for phase, found in by_phase.items())
+    if not devices:
+        return Outcome(
+            settled=True, exit_code=PENDING, message="no device of the fleet has these labels yet"
+        )
+    if any(device.phase in STOPPED for device in devices):
+        return Outcome(settled, STOPPED_CODE, said)
+    if by_phase.get("cannot-fit"):
+        return Outcome(settled, INVALID, said)
+    if len(by_phase.get("running", ())) == len(devices):
+        return Outcome(settled, DONE, said)
+    return Outcome(settled, PENDING, said)
+
+
+def _phases(devices: Sequence[DeviceProgress]) -> list[Phase]:
+    return sorted({device.phase for device in devices})
+
+
+def rules(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
+    """Whether no later deployment of the same cascade means this device."""
+    return not any(
+        other.bundle.name == deployment.bundle.name
+        and not other.aborted
+        and (other.order, other.id) > (deployment.order, deployment.id)
+        and means(other, device)
+        for other in fleet.deployments.values()
+    )
+
+
+def means(deployment: Deployment, device: Device) -> bool:
+    """Whether a deployment is for a device."""
+    return (not deployment.devices or device.name in deployment.devices) and device.matches(
+        deployment.selector
+    )
+
+
+def _device_progress(
+    deployment: Deployment, device: Device, fleet: Fleet, bundle: Bundle | None
+) -> DeviceProgress:
+    if deployment.aborted:
+        return DeviceProgress(device.name, "aborted", message="the deployment was aborted")
+    if not rules(deployment, device, fleet):
+        return DeviceProgress(device.name, "superseded", message="a later deployment rules here")
+    return _on_its_way(deployment, device, bundle)
+
+
+def _on_its_way(deployment: Deployment, device: Device, bundle: Bundle | None) -> DeviceProgress:
+    """Return how far a device is with the deployment that rules there."""
+    told = _told(deployment, device)
+    if told and (refusal := _refusal(device)):
+        return DeviceProgress(device.name, "refused", message=refusal)
+    reported = _reported(deployment, device) if told else None
+    if reported is not None and (device.online or reported.phase not in MOVING):
+        return _as_reported(deployment, device, reported)
+    if not told and (unfit := _unfit(deployment, device, bundle)):
+        return DeviceProgress(device.name, "cannot-fit", message=unfit)
+    if not device.online:
+        why = "not connected" if device.known else "never seen"
+        return DeviceProgress(device.name, "offline", message=why)
+    return DeviceProgress(device.name, "planned" if told else "pending")
+
+
+def _unfit(deployment: Deployment, device: Device, bundle: Bundle | None) -> str | None:
+    """Return why the cascade cannot run on a device; None: it can, or nothing is known."""
+    if bundle is None:
+        return None
+    try:
+        check_fit(deployment, bundle, device)
+    except FitError as error:
+        return str(error)
+    return None
+
+
+def _told(deployment: Deployment, device: Device) -> bool:
+    """Whether the device's desired document has the deployment's bundle."""
+    return device.desired is not None and any(
+        cascade.bundle == deployment.bundle for cascade in device.desired.cascades
+    )
+
+
+def _refusal(device: Device) -> str | None:
+    """Return why the device did not act on the desired document that it has now."""
+    desired, reported = device.desired, device.reported
+    if desired is None or reported is None or reported.refusal is None:
+        return None
+    stale = reported.refusal.generation not in {None, desired.generation}
+    if stale or reported.generation >= desired.generation:
+        return None
+    return reported.refusal.message
+
+
+def _reported(deployment: Deployment, device: Device) -> ReportedCascade | None:
+    """Return what the device says of the bundle, if it says it of the document it has now."""
+    desired, reported = device.desired, device.reported
+    if desired is None or reported is None or reported.generation < desired.generation:
+        return None
+    return next((c for c in reported.cascades if c.bundle == deployment.bundle), None)
+
+
+def _as_reported(
+    deployment: Deployment, device: Device, reported: ReportedCascade
+) -> DeviceProgress:
+    phase: Phase = reported.phase
+    if phase == "running" and reported.running != deployment.bundle:
+        phase = "starting"
+    return DeviceProgress(
+        device.name, phase, reported.fetched_bytes, reported.total_bytes, reported.message
+    )

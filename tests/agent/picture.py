@@ -1,0 +1,45 @@
+"""A machine painted for the sensors: a tree of `/proc` and `/sys` that a test changes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = 100
+KIB = 1024
+
+
+@dataclass
+class Picture:
+    """The root of the tree. Files are replaced whole, so that a reader never sees half of one."""
+
+    root: Path
+    total_mib: int = 1024
+    cpus: int = 4
+
+    def __post_init__(self) -> None:
+        self.memory(self.total_mib * 3 // 4)
+        lines = ["cpu 100 0 100 100000 0 0 0 0 0 0"]
+        lines += [f"cpu{n} 25 0 25 25000 0 0 0 0 0 0" for n in range(self.cpus)]
+        self._write("proc/stat", "\n".join(lines) + "\n")
+        self._write("sys/devices/system/cpu/online", f"0-{self.cpus - 1}\n")
+
+    def memory(self, available_mib: int) -> None:
+        """Set what is available."""
+        total, free = self.total_mib * KIB, available_mib * KIB
+        self._write(
+            "proc/meminfo",
+            f"MemTotal: {total} kB\nMemFree: {free} kB\nMemAvailable: {free} kB\n"
+            "SwapTotal: 0 kB\nSwapFree: 0 kB\n",
+        )
+
+    def temperature(self, celsius: float) -> None:
+        """Set the only thermal zone."""
+        zone = "sys/class/thermal/thermal_zone0"
+        self._write(f"{zone}/type", "cpu-thermal\n")
+        self._write(f"{zone}/temp", f"{round(celsius * 1000)}\n")
+
+    def _write(self, path: str, content: str) -> None:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(f".{target.name}")
+        new.write_text(content)
+        new.replace(target)

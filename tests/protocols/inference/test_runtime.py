@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from protocols.inference.gate import top1
+from protocols.inference.runtime import ModelError, open_model, runtime_name
+from protocols.inference.tensors import conform, real
+from tests import models
+from tests.models import Form, Head
+
+LAYERS = models.random_layers(64, 32, 10, seed=1)
+
+
+def write(folder: Path, content: bytes) -> Path:
+    path = folder / "model.tflite"
+    path.write_bytes(content)
+    return path
+
+
+def expected(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    (first, first_bias), (last, last_bias) = LAYERS
+    logits: NDArray[np.float32] = (
+        np.maximum(sample.ravel() @ first.T + first_bias, 0) @ last.T + last_bias
+    )
+    return logits
+
+
+@pytest.mark.parametrize("form", ["float32", "int8", "uint8"])
+@pytest.mark.parametrize("head", ["softmax", "logits", "sigmoid"])
+def test_a_classifier_answers_as_its_weights_say(tmp_path: Path, form: Form, head: Head) -> None:
+    content = models.classifier(LAYERS, sample_shape=(8, 8, 1), form=form, head=head)
+    model = open_model(write(tmp_path, content), threads=2)
+    (given,), (scores,) = model.inputs, model.outputs
+    assert (given.shape, given.dtype, scores.shape, scores.dtype) == (
+        (1, 8, 8, 1),
+        form,
+        (1, 10),
+        form,
+    )
+    assert (given.quantization is None) == (form == "float32")
+    samples = np.random.default_rng(2).uniform(-1, 1, (40, 8, 8)).astype(np.float32)
+    answers = [model.run([conform(sample, given)])[0] for sample in samples]
+    same = sum(
+        top1(real(answer, scores), "probabilities") == int(expected(sample).argmax())
+        for answer, sample in zip(answers, samples, strict=True)
+    )
+    assert same >= (40 if form == "float32" else 36)
+    assert answers[0].dtype == form
+
+
+def test_answers_are_copies(tmp_path: Path) -> None:
+    model = open_model(write(tmp_path, models.classifier(LAYERS)))
+    first = model.run([np.zeros((1, 64), np.float32)])[0]
+    kept = first.copy()
+    model.run([np.ones((1, 64), np.float32)])
+    assert np.array_equal(first, kept)
+
+
+def test_an_open_batch_axis_becomes_1(tmp_path: Path) -> None:
+    model = open_model(write(tmp_path, models.classifier(LAYERS, open_batch=True)))
+    assert model.inputs[0].shape == (1, 64)
+
+
+def test_every_input_and_output_is_seen(tmp_path: Path) -> None:
+    model = open_model(write(tmp_path, models.two_inputs(3)))
+    assert [spec.name for spec in model.inputs] == ["a", "b"]
+    one, two = np.full((1, 3), 1, np.float32), np.full((1, 3), 2, np.float32)
+    assert model.run([one, two])[0].tolist() == [[3, 3, 3]]
+    model = open_model(write(tmp_path, models.two_outputs(LAYERS)))
+    assert [spec.shape for spec in model.outputs] == [(1, 32), (1, 10)]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x1c\x00\x00\x00TFL3" * 50])
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ModelError, match=r"^cannot load model\.tflite: "):
+        open_model(write(tmp_path, content))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no file") as caught:
+        open_model(tmp_path / "none.tflite")
+    assert caught.value.why.startswith("there is no file")
+
+
+def test_wrong_arrays_and_closed_models_are_errors(tmp_path: Path) -> None:
+    model = open_model(write(tmp_path, models.classifier(LAYERS)))
+    with pytest.raises(ModelError, match=r"^cannot run"):
+        model.run([np.zeros((1, 63), np.float32)])
+    with pytest.raises(ModelError, match=r"^cannot run"):
+        model.run([])
+    model.close()
+    with pytest.raises(ModelError, match="closed"):
+        model.run([np.zeros((1, 64), np.float32)])
+
+
+def test_the_runtime_has_a_name() -> None:
+    name = runtime_name()
+    assert name is not None
+    assert name.startswith(("ai-edge-litert", "tflite-runtime"))

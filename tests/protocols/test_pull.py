@@ -1,0 +1,122 @@
+"""Artifacts pulled out of real brokers, chunk by chunk."""
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from protocols.bundle import ArtifactRef
+from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
+from protocols.errors import ArtifactError, LinkError
+from protocols.link import Broker, Link
+from protocols.pull import ASK_AGAIN_S, Puller, pull_bytes
+from protocols.topics import Topics
+from tests.brokers import Kind, free_port, running_broker
+from tests.protocols.lossy import lossy_path
+
+TOPICS = Topics("home")
+CONTENT = random.Random(0).randbytes(11 * CHUNK_BYTES + 17)
+REF = artifact_ref(CONTENT)
+
+
+def put(url: str, chunks: Iterable[tuple[int, bytes]], ref: ArtifactRef = REF) -> None:
+    """Publish chunks, retained."""
+    link = Link(Broker.parse(url), "putter", lambda *_: None)
+    link.start()
+    for number, chunk in chunks:
+        link.publish_and_wait(TOPICS.chunk(ref.sha256, number), chunk, retain=True)
+    link.stop()
+
+
+@contextlib.contextmanager
+def pulling(url: str) -> Iterator[Puller]:
+    with Puller(Broker.parse(url), TOPICS, "pi-1") as puller:
+        yield puller
+
+
+def test_an_artifact_comes_as_it_was_put(broker: str) -> None:
+    put(broker, enumerate(cut(CONTENT)))
+    with pulling(broker) as puller:
+        assert pull_bytes(puller, REF) == CONTENT
+        assert pull_bytes(puller, REF) == CONTENT, "again, over the same session"
+
+
+def test_chunks_that_are_there_are_not_asked_for(broker: str) -> None:
+    put(broker, [(3, CONTENT[3 * CHUNK_BYTES : 4 * CHUNK_BYTES]), (11, CONTENT[-17:])])
+    came: dict[int, bytes] = {}
+    with pulling(broker) as puller:
+        puller.pull(REF, came.__setitem__, have=frozenset(range(12)) - {3, 11})
+    assert sorted(came) == [3, 11]
+
+
+def test_a_chunk_that_got_lost_is_asked_for_again(broker: str) -> None:
+    put(broker, enumerate(cut(CONTENT)))
+    lost: list[str] = []
+
+    def swallow(topic: str) -> bool:
+        if topic.endswith(("/2", "/9")) and topic not in lost:
+            lost.append(topic)
+            return True
+        return False
+
+    with (
+        lossy_path(Broker.parse(broker).port, swallow) as port,
+        pulling(f"mqtt://127.0.0.1:{port}") as puller,
+    ):
+        assert pull_bytes(puller, REF, give_up_s=5 * ASK_AGAIN_S) == CONTENT
+    assert len(lost) == 2
+
+
+def test_a_broker_that_restarts_in_the_middle_delays_but_loses_nothing(
+    tmp_path: Path, kind: Kind
+) -> None:
+    port = free_port()
+    chunks = list(enumerate(cut(CONTENT)))
+    came: dict[int, bytes] = {}
+    half = threading.Event()
+
+    def sink(number: int, chunk: bytes) -> None:
+        assert number not in came
+        came[number] = chunk
+        if len(came) == 5:
+            half.set()
+
+    with contextlib.ExitStack() as stack:
+        with running_broker(tmp_path, port, kind) as url:
+            put(url, chunks[:5])
+            puller = stack.enter_context(pulling(url))
+            pull = threading.Thread(target=puller.pull, args=(REF, sink))
+            pull.start()
+            assert half.wait(20)
+        with running_broker(tmp_path, port, kind) as url:
+            put(url, chunks)
+            pull.join(30)
+    assert b"".join(came[n] for n in sorted(came)) == CONTENT
+
+
+def test_silence_is_an_error_in_time(broker: str) -> None:
+    with (
+        pulling(broker) as puller,
+        pytest.raises(LinkError, match=rf"^cannot fetch artifact {REF.sha256[:12]}: no chunk came"),
+    ):
+        pull_bytes(puller, REF, give_up_s=0.5)
+
+
+def test_a_pull_can_be_cancelled(broker: str) -> None:
+    asked = iter([False, False, True])
+    with (
+        Puller(Broker.parse(broker), TOPICS, "pi-1", lambda: next(asked)) as puller,
+        pytest.raises(LinkError, match=r": cancelled$"),
+    ):
+        pull_bytes(puller, REF)
+
+
+@pytest.mark.parametrize("chunk", [b"", b"short", bytes(CHUNK_BYTES)])
+def test_wrong_bytes_are_never_an_artifact(broker: str, chunk: bytes) -> None:
+    ref = artifact_ref(CONTENT[:CHUNK_BYTES])
+    put(broker, [(0, chunk)], ref)
+    with pulling(broker) as puller, pytest.raises((ArtifactError, LinkError)):
+        pull_bytes(puller, ref, give_up_s=0.5)

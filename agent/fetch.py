@@ -20,7 +20,7 @@ log = logging.getLogger("sluice.fetch")
 
 _PROGRESS_EVERY_S = 0.5
 _FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
+_LONGEST_WAIT_S = 30.0
 
 Post = Callable[[FetchDone | FetchFailed | FetchProgress], None]
 

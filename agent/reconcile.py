@@ -13,7 +13,7 @@ from agent.ledger import Ledger
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import CascadePhase
-from protocols.envelope import DESIRED, Holds, KeySet, verify
+from protocols.envelope import DESIRED, Envelope, Holds, KeySet, verify
 from protocols.errors import MessageError, TrustError
 
 
@@ -184,4 +184,8 @@ def _standing_verdict(wanted: DesiredCascade, facts: Facts) -> Verdict | None:
     sha = wanted.bundle.artifact.sha256
     if (why := facts.ledger.quarantined.get(sha)) is not None:
         return Verdict("quarantined", why)
+    size_bytes = wanted.bundle.artifact.size_bytes
+    if size_bytes > Envelope.MAX_BYTES:
+        name = wanted.bundle.name
+        return Verdict("refused", f"cannot run {name}: {size_bytes} bytes are no bundle's manifest")
     return facts.verdicts.get(identity(wanted)) or facts.verdicts.get(sha)

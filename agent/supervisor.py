@@ -5,6 +5,7 @@ import logging
 import queue
 import signal
 import time
+from collections.abc import Callable
 
 from agent.child import RunnerProcess
 from agent.config import Config
@@ -48,6 +49,8 @@ log = logging.getLogger("sluice.agent")
 _REST_EVERY_S = 15.0
 _STATS_WITHIN_S = 1.0
 _STOP_WITHIN_S = 10.0
+_HEALTHY_S = 30.0
+"""The work loop is healthy if a look at the sensors has come to its end within this time."""
 _NEVER_S = float("inf")
 
 
@@ -80,7 +83,7 @@ class Supervisor:
         self._counted: Counted | None = None
         self._measure_by_s = _NEVER_S
         self._stopping = False
-        now_s = time.monotonic()
+        now_s = self._looked_s = time.monotonic()
         self._sense = Timer(config.sensors.interval_s, now_s)
         self._measure = Timer(config.telemetry.interval_s, now_s)
         self._rest = Timer(_REST_EVERY_S, now_s)
@@ -96,17 +99,25 @@ class Supervisor:
             if message is not None:
                 self.handle(message)
             self._tick()
-        self._stop()
+        self.stop()
         return 0
 
     def handle(self, message: Message) -> None:
         """Act on one message. Nothing that it holds can end the agent."""
-        try:
-            self._dispatch(message)
-        except SluiceError as error:
-            log.warning("%s", error)
-        except Exception:
-            log.exception("cannot act on %s", type(message).__name__)
+        self._safely(lambda: self._dispatch(message), type(message).__name__)
+
+    def stop(self) -> None:
+        """Say goodbye, let requests that are under way be answered, and leave nothing behind."""
+        self._watchdog.stopping()
+        self._voice.say_offline()
+        self._fetcher.stop()
+        self._drain()
+        self._swap.kill()
+        self._presence.leave()
+        self._notary.rest()
+        for listener in self._listeners:
+            listener.close()
+        self._claim.close()
 
     def _dispatch(self, message: Message) -> None:  # noqa: C901 - one line for every message
         match message:
@@ -138,7 +149,7 @@ class Supervisor:
     def _start(self) -> None:
         what = self._presence.introduction
         self._voice.event("started", what)
-        self._roster.ensure("the agent started")
+        self._safely(lambda: self._roster.ensure("the agent started"), "the start")
         self._report()
         self._presence.start()
         self._watchdog.ready(what)
@@ -155,22 +166,18 @@ class Supervisor:
             return None
 
     def _tick(self) -> None:
-        """Do what is due. A fault in one round must not end the rounds."""
+        """Do what is due."""
         now_s = time.monotonic()
-        try:
-            if self._sense.is_due(now_s):
-                self._look()
-            if self._measure.is_due(now_s):
-                asked = self._swap.ask_stats()
-                self._measure_by_s = now_s + _STATS_WITHIN_S if asked else now_s
-            if now_s >= self._measure_by_s:
-                self._publish_measurements()
-            if self._rest.is_due(now_s):
-                self._notary.rest()
-            if self._ping.is_due(now_s):
-                self._watchdog.ping()
-        except Exception:
-            log.exception("cannot finish a round of the work loop")
+        if self._sense.is_due(now_s):
+            self._safely(self._look, "a look at the sensors")
+        if self._measure.is_due(now_s):
+            self._measure_by_s = now_s + (_STATS_WITHIN_S if self._swap.ask_stats() else 0)
+        if now_s >= self._measure_by_s:
+            self._safely(self._publish_measurements, "telemetry")
+        if self._rest.is_due(now_s):
+            self._notary.rest()
+        if self._ping.is_due(now_s) and now_s - self._looked_s < _HEALTHY_S:
+            self._watchdog.ping()
 
     def _look(self) -> None:
         """Read the sensors, let the governor decide, and see to everything that takes too long."""
@@ -184,6 +191,7 @@ class Supervisor:
         self._runner_did(self._swap.tick())
         self._presence.insist()
         self._report()
+        self._looked_s = time.monotonic()
 
     def _runner_did(self, outcomes: tuple[Outcome, ...]) -> None:
         for outcome in outcomes:
@@ -217,29 +225,29 @@ class Supervisor:
             )
         )
 
-    def _stop(self) -> None:
-        """Say goodbye, let requests that are under way be answered, and leave nothing behind."""
-        self._watchdog.stopping()
-        self._voice.say_offline()
-        self._fetcher.stop()
+    def _drain(self) -> None:
+        """Wait until the runners have left; a second signal ends the wait."""
         deadline_s = time.monotonic() + _STOP_WITHIN_S
         while self._swap.drain() and (left_s := deadline_s - time.monotonic()) > 0:
             try:
                 message = self.inbox.get(timeout=left_s)
             except queue.Empty:
-                break
+                return
             if isinstance(message, RunnerSaid):
                 self._swap.heard(message)
             elif isinstance(message, RunnerExited):
                 self._swap.exited(message)
             elif isinstance(message, Stop):
-                break  # asked twice: at once
-        self._swap.kill()
-        self._presence.leave()
-        self._notary.rest()
-        for listener in self._listeners:
-            listener.close()
-        self._claim.close()
+                return
+
+    @staticmethod
+    def _safely(act: Callable[[], None], what: str) -> None:
+        try:
+            act()
+        except SluiceError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("cannot finish with %s", what)
 
     def _spawn(self) -> RunnerProcess:
         descriptors = [listener.socket.fileno() for listener in self._listeners]

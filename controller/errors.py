@@ -21,3 +21,7 @@ class BrokerError(ControllerError):
 
 class CatalogError(ControllerError):
     """Something is not in the catalog, or cannot be put there."""
+
+
+class BuildError(CatalogError):
+    """A model, samples or a gate are not such that a cascade can be built from them."""

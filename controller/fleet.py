@@ -73,6 +73,8 @@ class Device:
     heard_s: float | None = None
     """When the last telemetry came, by our clock (Unix time)."""
     reported: Reported | None = None
+    reported_s: float = 0.0
+    """When that came, by our clock (Unix time)."""
     desired: Desired | None = None
     pins: Pins | None = None
     residency: RungHistory = RungHistory()
@@ -268,7 +270,7 @@ def fold_device(
         case "inventory":
             return replace(device, inventory=_own(Inventory, payload, topic))
         case "reported":
-            return replace(device, reported=_own(Reported, payload, topic))
+            return replace(device, reported=_own(Reported, payload, topic), reported_s=now_s)
         case "telemetry":
             telemetry = _own(Telemetry, payload, topic)
             return _heard(device, telemetry, now_s) if telemetry is not None else device

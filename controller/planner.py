@@ -87,7 +87,7 @@ class _Candidate:
         return self.forms[there].resident_mib - self.form.resident_mib
 
 
-def plan(  # noqa: PLR0913 - the world, and who asks
+def plan(
     fleet: Fleet,
     bundles: Mapping[Key, Bundle],
     now_s: float,
@@ -136,7 +136,7 @@ def ruling_deployments(active: Sequence[Deployment], device: Device) -> tuple[De
     return tuple(ruling.values())
 
 
-def plan_device(  # noqa: PLR0913, PLR0917 - one device, and all that bears on it
+def plan_device(
     fleet: str,
     device: Device,
     ruling: Sequence[Deployment],
@@ -192,7 +192,7 @@ def _present(device: Device, cascade: str) -> DesiredCascade | None:
     return next((c for c in device.desired.cascades if c.bundle.name == cascade), None)
 
 
-def _desired(  # noqa: PLR0913, PLR0917 - one device, and all that bears on it
+def _desired(
     fleet: str,
     device: Device,
     wanted: Mapping[str, _Candidate | DesiredCascade],
@@ -243,15 +243,24 @@ def _next_generation(device: Device) -> int:
 
 
 def _is_lost(device: Device) -> bool:
-    """Whether the device has passed by the document it has: it accepted a later generation, or
-    another document of the same one."""
+    """Whether the device will never act on its document: it has accepted that generation before.
+
+    It has a later one, or it says that it refused one as old as that (what the broker retains may
+    then be an older document than the one that we saw last).
+    """
     desired, reported = device.desired, device.reported
-    if desired is None or reported is None:
+    if desired is None or reported is None or reported.generation < desired.generation:
         return False
-    refused = reported.refusal is not None and reported.refusal.generation == desired.generation
+    refused = reported.refusal.generation if reported.refusal is not None else None
     return reported.generation > desired.generation or (
-        refused and reported.generation == desired.generation
+        refused is not None and refused <= reported.generation
     )
+
+
+def is_due(device: Device, now_s: float, policy: PlannerPolicy) -> bool:
+    """Whether what a device says of its load alone may be reason to plan it again."""
+    moves = _moves(device, now_s, policy)
+    return bool(moves.memory or moves.threads)
 
 
 def _moves(device: Device, now_s: float, policy: PlannerPolicy) -> _Moves:

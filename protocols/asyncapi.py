@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
+from pydantic.json_schema import models_json_schema
 
 from protocols.bundle import Bundle
 from protocols.chunks import CHUNK_BYTES, WINDOW_CHUNKS
@@ -160,16 +159,6 @@ _PARAMETERS = {
 }
 
 
-class _Draft7(GenerateJsonSchema):
-    """AsyncAPI's own schemas are a superset of draft 7, which has no `prefixItems`."""
-
-    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
-        found = super().tuple_schema(schema)
-        if "prefixItems" in found:
-            found["items"] = found.pop("prefixItems")
-        return found
-
-
 def document() -> Json:
     """Return the AsyncAPI 3.0.0 document, as JSON has it."""
     return {
@@ -287,12 +276,24 @@ def _schemas() -> Json:
     """Return the schema of every class that travels, also those inside of envelopes and files."""
     on_topics = [channel.message for channel in CHANNELS if channel.message is not None]
     classes: list[type[Message]] = [*on_topics, Envelope, Bundle, KeySet]
-    _, found = models_json_schema(
-        [(one, "validation") for one in classes], ref_template=_SCHEMAS, schema_generator=_Draft7
-    )
-    schemas: Json = found["$defs"]
+    _, found = models_json_schema([(one, "validation") for one in classes], ref_template=_SCHEMAS)
+    schemas: Json = _as_draft_7(found["$defs"])
     schemas[Bundle.__name__]["x-media-type"] = BUNDLE
     return dict(sorted(schemas.items()))
+
+
+def _as_draft_7(value: object) -> Any:  # noqa: ANN401 - JSON in, JSON out
+    """AsyncAPI's own schemas are a superset of draft 7, which has no `prefixItems`."""
+    match value:
+        case dict():
+            return {
+                "items" if name == "prefixItems" else name: _as_draft_7(part)
+                for name, part in value.items()
+            }
+        case list():
+            return [_as_draft_7(part) for part in value]
+        case _:
+            return value
 
 
 def main() -> None:

@@ -159,19 +159,18 @@ class Link:
     def publish_and_wait(
         self, topic: str, payload: bytes, *, retain: bool = False, timeout_s: float = 10.0
     ) -> None:
-        """Publish at QoS 1 and wait until the broker has it.
+        """Publish at QoS 1, once connected, and wait until the broker has it.
 
         Raises:
             LinkError: it has not confirmed in time.
         """
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
         deadline = time.monotonic() + timeout_s
-        while not _confirmed(info) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        if not _confirmed(info):
-            raise LinkError(
-                f"cannot publish to {self._broker.url}: no confirmation in {timeout_s:g} s"
-            )
+        # paho never confirms what was published before there was a connection.
+        if _comes_true(lambda: self.connected, deadline):
+            info = self._client.publish(topic, payload, qos=1, retain=retain)
+            if _comes_true(lambda: _confirmed(info), deadline):
+                return
+        raise LinkError(f"cannot publish to {self._broker.url}: no confirmation in {timeout_s:g} s")
 
     def _connected(
         self,
@@ -214,10 +213,16 @@ class Link:
         vars(self._client).update(_reconnect_min_delay=first, _reconnect_max_delay=last)
 
 
+def _comes_true(condition: Callable[[], bool], deadline: float) -> bool:
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return met
+
+
 def _confirmed(info: paho.MQTTMessageInfo) -> bool:
     try:
         return info.is_published()
-    except (RuntimeError, ValueError):  # queued while offline: it goes out at the next connect
+    except (RuntimeError, ValueError):  # the connection went just before: it goes out at the next
         return False
 
 

@@ -1,12 +1,16 @@
-"""A real broker for a test."""
+"""A real broker for a test: mosquitto where it is installed, else the embedded amqtt."""
 
 import contextlib
+import getpass
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal["mosquitto", "amqtt"]
 
 
 def free_port() -> int:
@@ -24,25 +28,49 @@ def accepts(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
+def mosquitto() -> str | None:
+    """Return where mosquitto is: Debian keeps it where only root's PATH leads."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
 @contextlib.contextmanager
-def running_broker(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run mosquitto with a configuration of its own; yield its URL."""
+def running_broker(
+    folder: Path, port: int | None = None, kind: Kind | None = None, more: str = ""
+) -> Iterator[str]:
+    """Run a broker with a configuration of its own; yield its URL.
+
+    Args:
+        folder: for its configuration and log.
+        port: None takes a free one.
+        kind: None takes mosquitto if it is installed.
+        more: lines for mosquitto's configuration, after those that let everybody in.
+    """
     port = port or free_port()
+    binary = mosquitto()
+    if kind == "amqtt" or (kind is None and binary is None):
+        raise NotImplementedError
     config = folder / f"mosquitto-{port}.conf"
     config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
-        "max_queued_messages 0\n"
+        f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
+        f"set_tcp_nodelay true\nmax_queued_messages 0\n{more}"
     )
-    binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    with (folder / f"mosquitto-{port}.log").open("wb") as log:
-        process = subprocess.Popen([binary, "-c", str(config)], stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + 10
-            while not accepts(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"mosquitto did not start: {log.name}")
-                time.sleep(0.01)
-            yield f"mqtt://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(10)
+    assert binary is not None, "mosquitto is not installed"
+    with running([binary, "-c", str(config)], folder / f"mosquitto-{port}.log", port):
+        yield f"mqtt://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a broker's process; yield it once it listens."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 20
+        while not accepts(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not start: {log.read_text()}")
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)

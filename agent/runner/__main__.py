@@ -15,6 +15,7 @@ import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its pool would only take memory
 
+from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.channel import Channel
 from agent.runner.process import Runner
@@ -34,6 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    memory.settle()
     runner = Runner(
         Channel(socket.socket(fileno=arguments.control)),
         [socket.socket(fileno=fd) for fd in arguments.listen],

@@ -12,7 +12,7 @@ from typing import Literal
 from agent.runner.oip import HttpError, Request, Response
 
 MAX_HEAD_BYTES = 32 << 10
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES = 16 << 20
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

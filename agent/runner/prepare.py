@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +193,7 @@ def _golden(assignment: Assignment) -> Golden:
                 for name in arrays.files
                 if name.startswith("top1_")
             }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise StageError(f"cannot read the golden samples of {bundle.name}: {error}") from error
     if x.shape[1:] != bundle.input.shape or x.dtype != bundle.input.dtype:
         raise StageError(

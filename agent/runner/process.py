@@ -6,8 +6,11 @@ import importlib.metadata
 import os
 import queue
 import socket
+import sys
 import threading
 import time
+import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -20,6 +23,7 @@ from agent.runner.control import (
     Apply,
     AskStats,
     Assign,
+    CascadePlan,
     Drain,
     Drained,
     FromRunner,
@@ -93,19 +97,23 @@ class Runner:
 
     def _move(self) -> None:
         while True:
-            match self._moves.get():
-                case Assign() as assign:
-                    self._assign(assign)
-                case Apply() as apply:
-                    self._apply(apply)
+            message = self._moves.get()
+            with _logged():
+                match message:
+                    case Assign():
+                        self._assign(message)
+                    case Apply():
+                        self._apply(message)
             self._wake.set()
 
     def _tidy(self) -> None:
         """Unload idle stages when their time has come."""
         while True:
             now_s = time.monotonic()
-            due = [cascade.tidy(now_s) for cascade in [*self._cascades.values()]]
-            next_s = min((at for at in due if at is not None), default=now_s + _LONGEST_SLEEP_S)
+            next_s = now_s + _LONGEST_SLEEP_S
+            for cascade in self._cascades.values():
+                with _logged():
+                    next_s = min(next_s, cascade.tidy(now_s) or next_s)
             self._wake.wait(max(0.0, next_s - now_s))
             self._wake.clear()
 
@@ -125,13 +133,15 @@ class Runner:
         cascades: dict[str, Cascade] = {}
         for assignment in assign.assignments:
             name = assignment.bundle.name
+            plan = plans.get(name, CascadePlan(name=name, stages=(), paused="it has no plan yet"))
             try:
-                plan = plans[name]
                 cascades[name] = prepare(assignment, plan, self._box, self._say, self._wake.set)
-            except KeyError:
-                self._say(Rejected(cascade=name, message=f"cannot serve {name}: it has no plan"))
             except StageError as error:
                 self._say(Rejected(cascade=name, message=str(error)))
+            except Exception as error:  # noqa: BLE001 - the other cascades must not suffer
+                sys.stderr.write(traceback.format_exc())
+                why = f"{type(error).__name__}: {error}"
+                self._say(Rejected(cascade=name, message=f"cannot serve {name}: {why}"))
         self._cascades = cascades
         memory.give_back()
         gc.freeze()  # what stands now stands for good: later collections need not look at it
@@ -164,3 +174,12 @@ class Runner:
     def _say(self, message: FromRunner) -> None:
         with contextlib.suppress(OSError):  # the listener sees the end of the channel too
             self._channel.send(message)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Log what should not happen and go on: a thread that ended would be missed much later."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever it is
+        sys.stderr.write(traceback.format_exc())

@@ -27,7 +27,7 @@ STALL_S = 10.0
 REQUEST_S = 60.0
 """A request must be here as a whole after that time."""
 
-MAX_BODIES_BYTES = 64 << 20
+MAX_BODIES_BYTES = 32 << 20
 """Of all the bodies that are under way at once."""
 
 _READ_BYTES = 1 << 18

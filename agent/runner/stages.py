@@ -130,7 +130,11 @@ class Worker:
         self._thread.join()
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of its thread and its pool threads since the first answer."""
+        """Return the CPU seconds of its thread and its pool threads since the first answer.
+
+        Loading is not in it, and neither is the work of the connections' threads (HTTP, JSON,
+        gates). Pool threads spin for a moment after each answer; that is in it, as it is spent.
+        """
         return max(0.0, sum(map(_clock_s, self._clocks)) - self._cpu_before_s)
 
     def _work(self) -> None:
@@ -282,7 +286,7 @@ class StageSlot:
         self._report("failed", f"{error} ({cause})", time.perf_counter())
 
     def stats(self) -> StageStats:
-        """Return what it did; see `control.Stats` for the meaning of its CPU seconds."""
+        """Return what it did; for its CPU seconds see `Worker.cpu_s`."""
         with self._changed:
             worker = self._worker
             recent = list(self._recent_ms)

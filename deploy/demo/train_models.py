@@ -43,6 +43,9 @@ import numpy as np
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer, recipe
+from ai_edge_quantizer.calibrator import Calibrator
+from ai_edge_quantizer.recipe_manager import RecipeManager
+from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
@@ -344,11 +347,15 @@ def quantize(source: Path, target: Path, images: Images) -> None:
     `images` set the ranges of the activations. They must be training images: the calibration
     set has to stay unseen, or a certificate drawn from it would prove nothing.
     """
-    tool = quantizer.Quantizer(str(source))
-    tool.load_quantization_recipe(recipe.static_wi8_ai8())
-    samples = [{"image": image[np.newaxis]} for image in images]
-    ranges = tool.calibrate({SIGNATURE: samples})
-    tool.quantize(ranges).export_model(str(target), overwrite=True)
+    static_int8 = recipe.static_wi8_ai8()
+    manager = RecipeManager()
+    manager.load_quantization_recipe(static_int8)
+    # The whole range, not the tool's moving average of it: that clips the largest logits, which
+    # are what a gate compares.
+    calibrator = Calibrator(str(source), qsv_update_func=min_max_update)
+    calibrator.calibrate({SIGNATURE: [{"image": image[np.newaxis]} for image in images]}, manager)
+    tool = quantizer.Quantizer(str(source), static_int8)
+    tool.quantize(calibrator.get_model_qsvs()).export_model(str(target), overwrite=True)
 
 
 def predict(path: Path, images: Images) -> Images:

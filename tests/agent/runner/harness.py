@@ -62,6 +62,7 @@ class RunnerUnderTest:
     blackbox: int
     seen: list[FromRunner] = field(default_factory=list)
     handed: list[int] = field(default_factory=list)
+    clients: list["Client"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._inbox: queue.SimpleQueue[FromRunner | None] = queue.SimpleQueue()
@@ -117,8 +118,16 @@ class RunnerUnderTest:
         self.say(AskStats())
         return self.expect(Stats).cascades[0]
 
+    def stats_rss_mib(self) -> float:
+        """Return the process's resident set."""
+        self.say(AskStats())
+        return self.expect(Stats).rss_mib
+
     def client(self) -> "Client":
-        return Client(http.client.HTTPConnection(*self.address, timeout=DEADLINE_S))
+        """Return a new keep-alive connection, closed when the test ends."""
+        client = Client(http.client.HTTPConnection(*self.address, timeout=DEADLINE_S))
+        self.clients.append(client)
+        return client
 
     def wait(self) -> int:
         return self.process.wait(DEADLINE_S)
@@ -177,6 +186,8 @@ def running(listener: socket.socket | None = None) -> Iterator[RunnerUnderTest]:
         runner._reader.join(DEADLINE_S)
         ours.close()
         os.close(box)
+        for client in runner.clients:
+            client.connection.close()
         for fd in runner.handed:
             with contextlib.suppress(OSError):
                 os.close(fd)

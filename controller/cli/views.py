@@ -1,0 +1,326 @@
+"""How devices and their stages read: the rows of `device`, `top` and `deploy`. No I/O."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.cli import words
+from controller.cli.output import Column
+
+if TYPE_CHECKING:
+    from controller.fleet import Device
+    from protocols.device import CascadeStats, Event, ReportedCascade, Rungs, Sample
+
+_EVENT_STYLE = {
+    "loaded": "green",
+    "unloaded": "yellow",
+    "rung": "cyan",
+    "threads": "cyan",
+    "refused": "red",
+    "rejected": "red",
+    "reverted": "red",
+    "quarantined": "red",
+    "runner-died": "red",
+    "sensor-lost": "yellow",
+}
+
+
+def device_columns(now_s: float) -> "list[Column[Device]]":
+    """Return the columns of `ctl device ls`."""
+    return [
+        Column("NAME", lambda d: d.name),
+        Column("STATUS", _status, style=_status_style),
+        Column("SEEN", lambda d: words.age(seen_s(d, now_s)), right=True),
+        Column("CASCADES", lambda d: words.cascades(d.reported), wrap=True),
+        Column("RUNGS", lambda d: words.rungs(_rungs(d))),
+        Column("CPU", lambda d: words.percent(_sample(d, "cpu_percent")), right=True),
+        Column("MEM", _memory_used, right=True),
+        Column("TEMP", lambda d: words.temperature(_sensors(d)), right=True),
+        Column("BATTERY", lambda d: words.battery(_sensors(d)), right=True),
+        Column("VERSION", lambda d: d.status.version if d.status else None),
+    ]
+
+
+def device_document(device: "Device") -> dict[str, object]:
+    """Return all that is known of a device, for JSON."""
+    return {
+        "name": device.name,
+        "online": device.online,
+        "heard_ts": device.heard_s,
+        "status": device.status,
+        "inventory": device.inventory,
+        "telemetry": device.telemetry,
+        "reported": device.reported,
+        "desired": device.desired,
+        "pins": device.pins,
+    }
+
+
+def device_facts(device: "Device", now_s: float) -> Iterator[tuple[str, object]]:
+    """Yield what `ctl device show` says above the stages."""
+    inventory, reported, desired = device.inventory, device.reported, device.desired
+    yield "Name", device.name
+    yield "Status", _status(device)
+    yield "Seen", _ago(seen_s(device, now_s))
+    yield "Agent", device.status.version if device.status else None
+    if inventory is not None:
+        yield "Labels", ", ".join(f"{k}={v}" for k, v in sorted(inventory.labels.items()))
+        yield "Board", inventory.model
+        yield "Machine", f"{inventory.machine}, {inventory.pointer_bits} bit"
+        yield "Kernel", inventory.kernel
+        yield "Interpreter", inventory.runtime or "none installed"
+        yield "Cores", ", ".join(f"{len(c.cpus)} at {c.capacity}/1024" for c in inventory.cores)
+        yield "Memory", _memory_line(inventory.memory_mib, inventory.memory_limit_mib)
+        yield "Endpoints", ", ".join(inventory.endpoints)
+    yield from _sensor_facts(_sensors(device))
+    found = _rungs(device)
+    if found is not None:
+        yield "Residency", _rung("R", found.residency, found.residency_cause)
+        yield "Compute", _rung("C", found.compute, found.compute_cause)
+    yield "Generation", _generations(device)
+    if desired is not None and desired.reason:
+        yield "Reason", desired.reason
+    if reported is not None and reported.refusal is not None:
+        yield "Refusal", reported.refusal.message
+    if device.pins is not None and device.pins.pins:
+        yield "Pins", "; ".join(pin_words(device))
+
+
+def pin_words(device: "Device") -> list[str]:
+    """Return a device's pins, each in words."""
+    said = []
+    for pin in device.pins.pins if device.pins else ():
+        loaded = {True: ["loaded"], False: ["unloaded"], None: []}[pin.loaded]
+        threads = [f"{pin.threads} threads"] if pin.threads else []
+        said.append(f"{pin.cascade}/{pin.stage}: {', '.join([*loaded, *threads])}")
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage of one cascade on one device."""
+
+    device: str
+    cascade: str
+    phase: str
+    stage: str
+    variant: str | None = None
+    state: str | None = None
+    threads: int | None = None
+    loaded_mib: float | None = None
+    runs: int | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    message: str = ""
+
+
+STAGE_COLUMNS: list[Column[StageRow]] = [
+    Column("CASCADE", lambda r: r.cascade),
+    Column("PHASE", lambda r: r.phase, style=lambda r: phase_style(r.phase)),
+    Column("STAGE", lambda r: r.stage),
+    Column("VARIANT", lambda r: r.variant),
+    Column("STATE", lambda r: r.state, style=lambda r: "green" if r.state == "loaded" else ""),
+    Column("THREADS", lambda r: r.threads, right=True),
+    Column("MEM", lambda r: words.mib(r.loaded_mib), right=True),
+    Column("RUNS", lambda r: r.runs, right=True),
+    Column("P50", lambda r: words.milliseconds(r.p50_ms), right=True),
+    Column("P95", lambda r: words.milliseconds(r.p95_ms), right=True),
+    Column("MESSAGE", lambda r: r.message, wrap=True),
+]
+
+
+def stage_rows(device: "Device") -> list[StageRow]:
+    """Return every stage that a device reports, with what its telemetry says of it."""
+    telemetry = device.telemetry
+    stats = {c.name: c for c in telemetry.cascades} if telemetry else {}
+    return [
+        row
+        for cascade in (device.reported.cascades if device.reported else ())
+        for row in _stage_rows(device.name, cascade, stats.get(cascade.bundle.name))
+    ]
+
+
+def _stage_rows(
+    device: str, cascade: "ReportedCascade", stats: "CascadeStats | None"
+) -> Iterator[StageRow]:
+    measured = {s.name: s for s in stats.stages} if stats else {}
+    name = f"{cascade.bundle.name}@{cascade.bundle.version}"
+    if not cascade.stages:
+        yield StageRow(device, name, cascade.phase, "-", message=cascade.message)
+    for stage in cascade.stages:
+        seen = measured.get(stage.name)
+        yield StageRow(
+            device=device,
+            cascade=name,
+            phase=cascade.phase,
+            stage=stage.name,
+            variant=stage.variant,
+            state=stage.state,
+            threads=stage.threads,
+            loaded_mib=seen.loaded_mib if seen else None,
+            runs=seen.runs if seen else None,
+            p50_ms=seen.p50_ms if seen else None,
+            p95_ms=seen.p95_ms if seen else None,
+            message=stage.message or cascade.message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRow:
+    """What one device does at this moment, for `ctl top`."""
+
+    device: "Device"
+    seen_s: float | None
+
+    @property
+    def sensors(self) -> "Sample | None":
+        """The last reading."""
+        return _sensors(self.device)
+
+    def total(self, field: str) -> int | None:
+        """Return a counter summed over the device's cascades."""
+        telemetry = self.device.telemetry
+        return sum(getattr(c, field) for c in telemetry.cascades) if telemetry else None
+
+    def worst_ms(self, field: str) -> float | None:
+        """Return the slowest cascade's percentile."""
+        telemetry = self.device.telemetry
+        found = [getattr(c, field) for c in telemetry.cascades] if telemetry else []
+        return max((value for value in found if value is not None), default=None)
+
+
+LOAD_COLUMNS: list[Column[LoadRow]] = [
+    Column("NAME", lambda r: r.device.name),
+    Column("SEEN", lambda r: words.age(r.seen_s), right=True),
+    Column("CPU", lambda r: words.percent(_sample(r.device, "cpu_percent")), right=True),
+    Column("OWN", lambda r: words.percent(_sample(r.device, "own_cpu_percent")), right=True),
+    Column("FREE", lambda r: words.mib(_sample(r.device, "memory_available_mib")), right=True),
+    Column("TEMP", lambda r: words.temperature(r.sensors), right=True),
+    Column("BATT", lambda r: words.battery(r.sensors), right=True),
+    Column("RUNGS", lambda r: words.rungs(_rungs(r.device)), style=lambda r: _rung_style(r.device)),
+    Column("LOADED", lambda r: _loaded(r.device), wrap=True),
+    Column("ANSWERS", lambda r: r.total("answers"), right=True),
+    Column("ESC", lambda r: _share(r.total("escalated"), r.total("answers")), right=True),
+    Column("REFUSED", lambda r: r.total("refused"), right=True),
+    Column("P95", lambda r: words.milliseconds(r.worst_ms("p95_ms")), right=True),
+]
+
+
+def event_line(event: "Event") -> str:
+    """Return an event as one line: time, device, kind, what and why."""
+    at = time.strftime("%H:%M:%S", time.localtime(event.ts))
+    place = "/".join(part for part in (event.cascade, event.stage) if part)
+    back = f" ({words.size(event.returned_bytes)} returned)" if event.returned_bytes else ""
+    where = f" {place}:" if place else ""
+    return f"{at}  {event.device:<16} {event.kind:<12}{where} {event.message}{back}"
+
+
+def event_style(event: "Event") -> str:
+    """Return rich's style of an event's line."""
+    return _EVENT_STYLE.get(event.kind, "")
+
+
+def phase_style(phase: str) -> str:
+    """Return rich's style of a cascade's phase."""
+    if phase == "running":
+        return "green"
+    if phase in {"refused", "rejected", "quarantined", "cannot-fit", "aborted", "superseded"}:
+        return "red"
+    return "yellow" if phase == "offline" else ""
+
+
+def seen_s(device: "Device", now_s: float) -> float | None:
+    """Return the age of a device's last telemetry, by our clock."""
+    return None if device.heard_s is None else max(0.0, now_s - device.heard_s)
+
+
+def _status(device: "Device") -> str:
+    if device.status is None:
+        return "unknown"
+    return "online" if device.online else "offline"
+
+
+def _status_style(device: "Device") -> str:
+    return "green" if device.online else "red"
+
+
+def _ago(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{words.age(seconds)} ago"
+
+
+def _sensors(device: "Device") -> "Sample | None":
+    return device.telemetry.sample if device.telemetry else None
+
+
+def _sample(device: "Device", field: str) -> float | None:
+    found: float | None = getattr(_sensors(device), field, None)
+    return found
+
+
+def _memory_used(device: "Device") -> str | None:
+    free = _sample(device, "memory_available_percent")
+    return None if free is None else words.percent(100 - free)
+
+
+def _rungs(device: "Device") -> "Rungs | None":
+    if device.telemetry is not None:
+        return device.telemetry.rungs
+    return device.reported.rungs if device.reported else None
+
+
+def _rung_style(device: "Device") -> str:
+    found = _rungs(device)
+    return "yellow" if found is not None and (found.residency or found.compute) else ""
+
+
+def _rung(letter: str, number: int, cause: str) -> str:
+    return f"{letter}{number}" + (f": {cause}" if cause else "")
+
+
+def _memory_line(total_mib: float | None, limit_mib: float | None) -> str | None:
+    limit = f", limit {words.mib(limit_mib)}" if limit_mib is not None else ""
+    return None if total_mib is None else f"{words.mib(total_mib)}{limit}"
+
+
+def _sensor_facts(sample: "Sample | None") -> Iterator[tuple[str, object]]:
+    if sample is None:
+        return
+    yield (
+        "CPU",
+        _joined(
+            ("", words.percent(sample.cpu_percent)),
+            ("own", words.percent(sample.own_cpu_percent)),
+            ("others", words.percent(sample.foreign_cpu_percent)),
+        ),
+    )
+    yield (
+        "Memory free",
+        _joined(
+            ("", words.mib(sample.memory_available_mib)),
+            ("", words.percent(sample.memory_available_percent)),
+        ),
+    )
+    yield "Temperature", words.temperature(sample)
+    yield "Battery", words.battery(sample)
+
+
+def _joined(*parts: tuple[str, str | None]) -> str | None:
+    return ", ".join(f"{name} {value}".strip() for name, value in parts if value) or None
+
+
+def _generations(device: "Device") -> str | None:
+    if device.desired is None and device.reported is None:
+        return None
+    desired = device.desired.generation if device.desired else None
+    accepted = device.reported.generation if device.reported else None
+    return f"desired {desired or '-'}, accepted {accepted or '-'}"
+
+
+def _loaded(device: "Device") -> str | None:
+    rows = [r for r in stage_rows(device) if r.state == "loaded"]
+    return ", ".join(f"{r.cascade.partition('@')[0]}/{r.stage}" for r in rows) or None
+
+
+def _share(part: int | None, whole: int | None) -> str | None:
+    return None if not whole or part is None else words.percent(100 * part / whole)

@@ -1,0 +1,189 @@
+"""New deployments, their end, and pins: what a person decides, as documents and steps. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from controller.errors import ControllerError, FitError
+from controller.fit import variant_of
+from controller.fleet import Fleet
+from controller.steps import ClearArtifact, PutArtifact, PutDeployment, Step
+from protocols.bundle import ArtifactRef, Bundle, BundleRef
+from protocols.desired import Deployment, Pins, Selector, StagePin
+from protocols.schedule import Schedule
+
+_ID_CHARACTERS = 40
+
+
+def create_deployment(  # noqa: PLR0913 - what a person may say of one
+    fleet: Fleet,
+    ref: BundleRef,
+    bundle: Bundle,
+    *,
+    nonce: str,
+    now_s: float,
+    devices: Sequence[str] = (),
+    selector: Selector | None = None,
+    variants: Mapping[str, str] | None = None,
+    schedule: Schedule | None = None,
+    by: str = "",
+) -> Deployment:
+    """Return a deployment that rules over all those before it.
+
+    Args:
+        fleet: the deployments before it.
+        ref: the bundle's envelope.
+        bundle: what is in it.
+        nonce: a few random letters and digits, so that two people never make the same id.
+        now_s: Unix time in seconds.
+        devices: by name; none: by selector alone.
+        selector: labels that a device must have.
+        variants: stage -> variant that a person insists on.
+        schedule: thresholds, dwell and windows, and rows of the cascade where a person wrote them.
+        by: who deploys.
+
+    Raises:
+        FitError: a variant is insisted on that the bundle does not have.
+    """
+    stages = {stage.name: stage for stage in bundle.stages}
+    for stage, variant in (variants or {}).items():
+        if stage not in stages:
+            raise FitError(
+                f"cannot deploy {ref.name}@{ref.version}: no stage {stage!r}, only "
+                f"{', '.join(stages)}"
+            )
+        variant_of(stages[stage], variant)
+    return Deployment(
+        id=f"{ref.name[:_ID_CHARACTERS]}-v{ref.version}-{nonce}",
+        fleet=fleet.topics.fleet,
+        bundle=ref,
+        devices=tuple(devices),
+        selector=selector or {},
+        variants=dict(variants or {}),
+        schedule=schedule,
+        order=max((d.order for d in fleet.deployments.values()), default=0) + 1,
+        by=by[:128],
+        created_ts=now_s,
+    )
+
+
+def deployment_steps(deployment: Deployment, bundle: Bundle) -> list[Step]:
+    """Return what publishes a deployment: its artifacts first, so that nobody waits for them."""
+    return [
+        *(PutArtifact(ref, what) for ref, what in named_artifacts(deployment.bundle, bundle)),
+        PutDeployment(deployment),
+    ]
+
+
+def abort_steps(fleet: Fleet, deployment_id: str, bundles: Mapping[str, Bundle]) -> list[Step]:
+    """Return what aborts a deployment: the one before it rules again on its devices.
+
+    Artifacts that only aborted deployments name leave the broker.
+
+    Args:
+        fleet: all deployments.
+        deployment_id: which one.
+        bundles: the bundles that are known, by the SHA-256 of their envelopes.
+
+    Raises:
+        ControllerError: there is no such deployment.
+    """
+    found = fleet.deployments.get(deployment_id)
+    if found is None:
+        known = ", ".join(sorted(fleet.deployments)) or "none"
+        raise ControllerError(
+            f"cannot abort {deployment_id}: no such deployment; there are {known}"
+        )
+    others = [d for d in fleet.deployments.values() if not d.aborted and d.id != deployment_id]
+    bundle = bundles.get(found.bundle.artifact.sha256)
+    unknown = any(d.bundle.artifact.sha256 not in bundles for d in others)
+    named = [] if bundle is None or unknown else named_artifacts(found.bundle, bundle)
+    needed = {
+        ref.sha256
+        for other in others
+        if (theirs := bundles.get(other.bundle.artifact.sha256)) is not None
+        for ref, _ in named_artifacts(other.bundle, theirs)
+    }
+    return [
+        PutDeployment(found.with_(aborted=True)),
+        *(ClearArtifact(ref, what) for ref, what in named if ref.sha256 not in needed),
+    ]
+
+
+def named_artifacts(ref: BundleRef, bundle: Bundle) -> list[tuple[ArtifactRef, str]]:
+    """Return every artifact of a bundle, each once, with words for it; its envelope comes last."""
+    name = f"{ref.name}@{ref.version}"
+    named: dict[str, tuple[ArtifactRef, str]] = {}
+    for stage in bundle.stages:
+        for variant in stage.variants:
+            words = f"{name} {stage.name} {variant.name}"
+            named.setdefault(variant.artifact.sha256, (variant.artifact, words))
+    golden = bundle.golden.artifact
+    named.setdefault(golden.sha256, (golden, f"{name} golden samples"))
+    named.setdefault(ref.artifact.sha256, (ref.artifact, f"{name} manifest"))
+    return list(named.values())
+
+
+def pinned(
+    fleet: Fleet, device: str, pins: Iterable[StagePin], by: str = "", now_s: float = 0.0
+) -> Pins:
+    """Return a device's pins with these added; what they leave open stays as it was pinned.
+
+    Raises:
+        ControllerError: the device is not known, or has no such cascade or stage.
+    """
+    merged = {(p.cascade, p.stage): p for p in _pins_of(fleet, device)}
+    for pin in pins:
+        _check_stage(fleet, device, pin)
+        old = merged.get((pin.cascade, pin.stage), pin)
+        merged[pin.cascade, pin.stage] = StagePin(
+            cascade=pin.cascade,
+            stage=pin.stage,
+            loaded=old.loaded if pin.loaded is None else pin.loaded,
+            threads=old.threads if pin.threads is None else pin.threads,
+        )
+    return _pins(fleet, device, tuple(merged.values()), by, now_s)
+
+
+def unpinned(
+    fleet: Fleet,
+    device: str,
+    cascade: str | None = None,
+    stage: str | None = None,
+    by: str = "",
+    now_s: float = 0.0,
+) -> Pins:
+    """Return a device's pins without those of a cascade and a stage (None: of all)."""
+    kept = tuple(
+        pin
+        for pin in _pins_of(fleet, device)
+        if (cascade is not None and pin.cascade != cascade)
+        or (stage is not None and pin.stage != stage)
+    )
+    return _pins(fleet, device, kept, by, now_s)
+
+
+def _pins_of(fleet: Fleet, device: str) -> tuple[StagePin, ...]:
+    if device not in fleet.devices:
+        known = ", ".join(sorted(fleet.devices)[:10]) or "none"
+        raise ControllerError(f"cannot pin on {device}: no such device; there are {known}")
+    pins = fleet.devices[device].pins
+    return pins.pins if pins is not None else ()
+
+
+def _check_stage(fleet: Fleet, device: str, pin: StagePin) -> None:
+    desired = fleet.devices[device].desired
+    cascades = {c.bundle.name: c for c in desired.cascades} if desired is not None else {}
+    if pin.cascade not in cascades:
+        raise ControllerError(
+            f"cannot pin on {device}: it has no cascade {pin.cascade!r}, only "
+            f"{', '.join(cascades) or 'none'}"
+        )
+    stages = cascades[pin.cascade].variants
+    if pin.stage not in stages:
+        raise ControllerError(
+            f"cannot pin on {device}: {pin.cascade} has no stage {pin.stage!r}, only "
+            f"{', '.join(stages)}"
+        )
+
+
+def _pins(fleet: Fleet, device: str, pins: tuple[StagePin, ...], by: str, now_s: float) -> Pins:
+    return Pins(fleet=fleet.topics.fleet, device=device, pins=pins, by=by[:128], ts=now_s)

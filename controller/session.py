@@ -1,0 +1,594 @@
+"""One controller's session with a fleet: the link, the fold, and the plan loop where we may act.
+
+paho's thread only puts messages into an inbox. One thread takes them out, folds them, loads the
+bundles that deployments name, and plans. Whoever else wants to know takes a snapshot, or waits for
+something to become true.
+
+Every connect starts from nothing: the documents that the broker retains are the database, so what
+it no longer has is gone. Planning stands still until all of them have come.
+"""
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Literal, Self, TypeVar
+
+from controller.deployments import named_artifacts
+from controller.election import electorate
+from controller.errors import HomeError
+from controller.execute import Executor, OnBytes, Published
+from controller.fleet import Change, Fleet
+from controller.home import Home
+from controller.library import fetch_bundle, load_bundle
+from controller.planner import PlannerPolicy, is_due, plan
+from controller.repair import stalled_bundles
+from controller.signing import has_key
+from controller.steps import CannotFit, PutArtifact, Step
+from protocols.bundle import Bundle, BundleRef
+from protocols.desired import ControllerMode, ControllerStatus
+from protocols.device import Event
+from protocols.envelope import KeySet
+from protocols.errors import LinkError, SluiceError
+from protocols.link import Link, Will
+from protocols.topics import DEVICE_KINDS
+
+log = logging.getLogger("sluice.session")
+
+Mode = Literal["watch", "deploy", "serve"]
+"""`watch` reads. `deploy` publishes too, and plans while no `serve` is alive. `serve` plans."""
+
+CONNECT_TIMEOUT_S = 10.0
+QUIET_S = 0.1
+"""No retained document for so long after the marker came back: all have come."""
+MARKER_TIMEOUT_S = 3.0
+"""A broker that does not let us publish the marker never returns it."""
+PLAN_EVERY_S = 0.2
+FETCH_AGAIN_S = 10.0
+LOOK_EVERY_S = 5.0
+REPAIR_EVERY_S = 60.0
+LEAVE_TIMEOUT_S = 2.0
+ANNOUNCE_AGAIN_S = 2.0
+EVENTS_KEPT = 2000
+_BATCH = 1000
+
+DEFAULT_POLICY = PlannerPolicy()
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    marker: str
+    """A topic of our own: what is published there after the subscriptions comes back after all
+    that the broker retains."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Disconnected:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    ref: BundleRef
+    bundle: Bundle | None
+
+
+@dataclass(slots=True)
+class _Sync:
+    """The documents are coming, after a connect."""
+
+    fleet: Fleet
+    marker: str
+    since_s: float
+    heard_s: float
+    returned: bool = False
+
+    def is_done(self, now_s: float) -> bool:
+        """Whether all have come."""
+        wait_s = QUIET_S if self.returned else MARKER_TIMEOUT_S
+        return now_s - self.heard_s >= wait_s
+
+
+_Item = _Message | _Connected | _Disconnected | _Fetched | None
+
+
+class Session:
+    """A session with one fleet. Use it as a context manager: inside, the fleet is known.
+
+    Args:
+        home: broker, fleet, keys and catalog.
+        mode: what it may do.
+        name: this controller's name; None: the home's, with a random end unless it serves.
+        policy: how patient the planner is.
+        connect_timeout_s: how long to wait for broker and documents on entry.
+
+    Raises:
+        HomeError: on entry: trust.json, or for `serve` the controller key, cannot be used.
+        LinkError: on entry: the broker cannot be reached in time.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        mode: Mode = "watch",
+        *,
+        name: str | None = None,
+        policy: PlannerPolicy = DEFAULT_POLICY,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self.home, self.mode, self.policy = home, mode, policy
+        self.name = name or _name(home, mode)
+        self._connect_timeout_s = connect_timeout_s
+        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._keys = _keys(home, mode)
+        self._fleet = Fleet(home.topics, self._keys)
+        self._sync: _Sync | None = None
+        self._synced = False
+        self._lost_reason = ""
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._event_count = 0
+        self._bundles: dict[str, Bundle] = {}
+        self._fetch_after_s: dict[str, float] = {}
+        self._dirty: set[str] = set()
+        self._all_dirty = False
+        self._planned_s: dict[str, float] = {}
+        self._next_plan_s = 0.0
+        self._announced_s = float("-inf")
+        self._unfit: dict[tuple[str, str], str] = {}
+        self._repair_after_s: dict[str, float] = {}
+        self._look_s = 0.0
+        self._can_control = mode == "serve" or (mode == "deploy" and has_key(home, "controller"))
+        self._link = Link(
+            home.broker,
+            f"{home.fleet}-ctl-{self.name}",
+            lambda topic, payload, retained: self._inbox.put(_Message(topic, payload, retained)),
+            on_connected=self._on_connected,
+            on_disconnected=lambda reason: self._inbox.put(_Disconnected(reason)),
+            will=self._will(),
+        )
+        # QoS 0: a connection that lives loses nothing, and after one that broke all documents come
+        # again. At QoS 1 mosquitto drops all but 1,000 of what one filter brings at once.
+        self._link.subscribe(*_filters(home), qos=0)
+        self._executor = Executor(home, self._link, self.name)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = (
+            threading.Thread(target=self._run, name="session", daemon=True),
+            threading.Thread(target=self._work, name="session-jobs", daemon=True),
+        )
+
+    def __enter__(self) -> Self:
+        self._check_key()
+        for thread in self._threads:
+            thread.start()
+        self._link.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._synced, self._connect_timeout_s)
+        if not self._synced:
+            self.__exit__()
+            raise LinkError(
+                f"cannot reach broker {self.home.broker.url}: "
+                f"{self._lost_reason or 'no connection'} in {self._connect_timeout_s:g} s; is it "
+                "running? (`ctl broker` starts one)"
+            )
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._inbox.put(None)
+        self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(5)
+        if self._link.connected:
+            self._leave()
+        self._link.stop()
+
+    def _check_key(self) -> None:
+        """Who serves needs the controller key; who deploys only goes without its powers."""
+        if not self._can_control:
+            return
+        try:
+            self._executor.signer("controller")
+        except HomeError as error:
+            if self.mode == "serve":
+                raise
+            log.warning("%s; only a `ctl serve` can carry deployments out", error)
+            self._can_control = False
+
+    # What others may ask, from any thread.
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet as it is now: a snapshot, later payloads do not change it."""
+        with self._changed:
+            return self._fleet.copy()
+
+    @property
+    def bundles(self) -> dict[str, Bundle]:
+        """The bundles of all deployments that could be read, by the SHA-256 of their envelopes."""
+        with self._changed:
+            return self._bundles.copy()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there and all of its documents are known."""
+        return self._synced and self._link.connected
+
+    @property
+    def acting(self) -> bool:
+        """Whether this session would plan for a device now: there must be somebody who does."""
+        with self._changed:
+            return self._mode_to_announce() is not None
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the last events since the session began, oldest first."""
+        with self._changed:
+            return tuple(self._events)
+
+    def wait(
+        self, look: Callable[[Fleet], Found | None], timeout_s: float | None = None
+    ) -> Found | None:
+        """Look at the fleet after each change until something is found; return it.
+
+        Args:
+            look: called with a snapshot, on this thread; what is false counts as not found.
+            timeout_s: None: for ever. When it is over, None is returned.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            fleet = self.fleet
+            if found := look(fleet):
+                return found
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            with self._changed:
+                self._changed.wait(left)
+
+    def wait_events(
+        self, seen: int, timeout_s: float | None = None
+    ) -> tuple[tuple[Event, ...], int]:
+        """Return the events after the first `seen` ones, and how many there have been by then.
+
+        Waits for one if there is none yet; begin with 0. Of a great many only the last 2,000 come.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._event_count > seen, timeout_s)
+            new = min(self._event_count - seen, len(self._events))
+            return tuple(self._events)[len(self._events) - new :], self._event_count
+
+    def execute(self, steps: Sequence[Step], on_bytes: OnBytes = lambda _: None) -> None:
+        """Carry steps out, on this thread, and wait until the broker has them.
+
+        Artifacts go first, and not at all where the broker has them.
+
+        Raises:
+            HomeError, CatalogError, ArtifactError, LinkError: as `Executor.execute`.
+        """
+        puts = [step for step in steps if isinstance(step, PutArtifact)]
+        self._executor.put_artifacts(puts, on_bytes)
+        for step in steps:
+            if not isinstance(step, PutArtifact):
+                self._executor.execute(step)
+
+    def add_bundle(self, ref: BundleRef, bundle: Bundle) -> None:
+        """Make a bundle known that is about to be deployed."""
+        self._inbox.put(_Fetched(ref, bundle))
+
+    # The session's own thread.
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next_batch()
+            with self._changed:
+                for item in batch:
+                    if item is None:
+                        return
+                    self._take(item)
+                self._settle()
+                self._changed.notify_all()
+            if self._synced:
+                self._act()
+
+    def _act(self) -> None:
+        """Do what may be due. A fault of ours in it must not take the whole fleet's planner along."""
+        try:
+            self._announce()
+            self._plan()
+            self._look_around()
+        except Exception:
+            log.exception("cannot act on what has changed (unexpected)")
+
+    def _next_batch(self) -> list[_Item]:
+        batch: list[_Item] = []
+        try:
+            batch.append(self._inbox.get(timeout=self._idle_s()))
+            while len(batch) < _BATCH:
+                batch.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _idle_s(self) -> float:
+        """How long nothing can be due."""
+        if self._sync is not None:
+            return QUIET_S / 2
+        if self._dirty or self._all_dirty:
+            return max(0.0, self._next_plan_s - time.monotonic())
+        return 1.0
+
+    def _take(self, item: _Item) -> None:
+        match item:
+            case _Message(topic, payload, retained):
+                self._fold(topic, payload, retained=retained)
+            case _Connected(marker):
+                now_s = time.monotonic()
+                self._sync = _Sync(self._fleet.without_documents(), marker, now_s, now_s)
+            case _Disconnected(reason):
+                self._lost_reason, self._synced, self._sync = reason, False, None
+                log.warning("lost broker %s: %s", self.home.broker.url, reason)
+            case _Fetched(ref, bundle):
+                self._have(ref, bundle)
+
+    def _fold(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """Take a message in. Whatever is wrong with it is said in the log, and changes nothing."""
+        fleet = self._fleet
+        if self._sync is not None:
+            fleet = self._sync.fleet
+            if topic == self._sync.marker:
+                self._sync.returned = True
+            if retained:
+                self._sync.heard_s = time.monotonic()
+        try:
+            change = fleet.fold(topic, payload, time.time(), retained=retained)
+        except SluiceError as error:
+            log.warning("%s: %s", topic, error)
+            return
+        if change is not None:
+            self._note(change)
+
+    def _note(self, change: Change) -> None:
+        """Remember what must be planned again."""
+        match change.kind:
+            case "event":
+                if change.event is not None:
+                    self._events.append(change.event)
+                    self._event_count += 1
+            case "telemetry":
+                self._note_telemetry(change.name)
+            case "device":
+                self._dirty.add(change.name)
+            case "deployment":
+                self._all_dirty = True
+                self._want_bundles()
+            case "controller":
+                self._all_dirty = True
+
+    def _note_telemetry(self, name: str) -> None:
+        """A device's load is looked at again now and then: most telemetry changes nothing."""
+        device, now_s = self._fleet.devices.get(name), time.time()
+        again_s = self._planned_s.get(name, 0.0) + self.policy.revise_after_s / 5
+        if device is not None and now_s >= again_s and is_due(device, now_s, self.policy):
+            self._planned_s[name] = now_s
+            self._dirty.add(name)
+
+    def _settle(self) -> None:
+        """Once all documents have come, they are the fleet."""
+        if self._sync is None or not self._sync.is_done(time.monotonic()):
+            return
+        if not self._sync.returned:
+            log.warning("the broker does not return what we publish; going on without")
+        self._fleet, self._sync = self._sync.fleet, None
+        self._synced, self._all_dirty = True, True
+        self._announced_s = float("-inf")
+        self._want_bundles()
+
+    def _want_bundles(self) -> None:
+        """Have the bundles of all deployments: from the catalog, else from the broker."""
+        now_s = time.monotonic()
+        for deployment in self._fleet.deployments.values():
+            ref = deployment.bundle
+            sha256 = ref.artifact.sha256
+            if sha256 in self._bundles or now_s < self._fetch_after_s.get(sha256, 0.0):
+                continue
+            if (bundle := self._load(ref)) is not None:
+                self._have(ref, bundle)
+            elif self.mode != "watch":
+                self._fetch_after_s[sha256] = float("inf")
+                self._jobs.put(partial(self._fetch, ref))
+
+    def _load(self, ref: BundleRef) -> Bundle | None:
+        if self._keys is None:
+            return None
+        try:
+            return load_bundle(self.home, ref, self._keys)
+        except SluiceError as error:
+            log.warning("%s", error)
+            return None
+
+    def _have(self, ref: BundleRef, bundle: Bundle | None) -> None:
+        sha256 = ref.artifact.sha256
+        if bundle is None:
+            self._fetch_after_s[sha256] = time.monotonic() + FETCH_AGAIN_S
+            return
+        self._fetch_after_s.pop(sha256, None)
+        self._bundles[sha256] = bundle
+        self._all_dirty = True
+
+    def _plan(self) -> None:
+        """Plan what has changed, where it is ours, and carry the steps out."""
+        now_s = time.monotonic()
+        if now_s < self._next_plan_s or not (self._dirty or self._all_dirty):
+            return
+        self._next_plan_s = now_s + PLAN_EVERY_S
+        devices = None if self._all_dirty else self._dirty
+        self._dirty, self._all_dirty = set(), False
+        if self.name not in electorate(self._fleet.controllers.values()):
+            return
+        for step in plan(
+            self._fleet, self._bundles, time.time(), self.name, self.policy, devices=devices
+        ):
+            self._carry_out(step)
+
+    def _carry_out(self, step: Step) -> None:
+        if isinstance(step, CannotFit):
+            place = (step.device, step.cascade)
+            if self._unfit.get(place) == step.message:
+                return
+            self._unfit[place] = step.message
+        log.info("%s", step.describe())
+        try:
+            published = self._executor.execute(step)
+        except SluiceError as error:
+            log.error("%s", error)  # noqa: TRY400 - its text says all, the trace nothing
+            return
+        if published is not None:
+            self._fold_own(published)
+
+    def _fold_own(self, published: Published) -> None:
+        """Take in what we have published, without waiting for its echo."""
+        with self._changed:
+            self._fold(published.topic, published.payload, retained=False)
+            self._changed.notify_all()
+
+    def _look_around(self) -> None:
+        """Now and then: fetch again what did not come, and put out again what devices wait for."""
+        now_s = time.monotonic()
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + LOOK_EVERY_S
+        self._want_bundles()
+        if self.mode != "serve":
+            return
+        for ref in stalled_bundles(self._fleet, self.name, time.time()):
+            sha256 = ref.artifact.sha256
+            if sha256 in self._bundles and now_s >= self._repair_after_s.get(sha256, 0.0):
+                self._repair_after_s[sha256] = now_s + REPAIR_EVERY_S
+                self._jobs.put(partial(self._repair, ref, self._bundles[sha256]))
+
+    # Who controls.
+
+    def _mode_to_announce(self) -> ControllerMode | None:
+        """Return as what this session stands for election; None: it does not."""
+        if self.mode == "serve":
+            return "serve"
+        if self.mode == "deploy" and self._can_control and not self._fleet.alive("serve"):
+            return "deploy"
+        return None
+
+    def _announce(self) -> None:
+        """Say that we are here, after each connect and whenever the broker says otherwise."""
+        mode, now_s = self._mode_to_announce(), time.monotonic()
+        if mode is None or now_s - self._announced_s < ANNOUNCE_AGAIN_S:
+            return
+        status = self._status(mode, online=True)
+        if self._fleet.controllers.get(self.name) != status:
+            self._announced_s = now_s
+            self._link.publish(self._topic, status.encode(), retain=True)
+
+    def _leave(self) -> None:
+        """Say that we are gone, so that others take over at once."""
+        gone = b"" if self.mode == "deploy" else self._status("serve", online=False).encode()
+        if self.mode == "watch" or self._announced_s == float("-inf"):
+            return
+        try:
+            self._link.publish_and_wait(self._topic, gone, retain=True, timeout_s=LEAVE_TIMEOUT_S)
+        except LinkError as error:
+            log.warning("%s", error)
+
+    @property
+    def _topic(self) -> str:
+        return self.home.topics.controller(self.name)
+
+    def _status(self, mode: ControllerMode, *, online: bool) -> ControllerStatus:
+        return ControllerStatus(
+            controller=self.name,
+            online=online,
+            mode=mode,
+            version=version("sluice"),
+            public_key_id=self._executor.signer("controller").key_id,
+        )
+
+    def _will(self) -> Will | None:
+        """A `serve` stays known when it dies, a `deploy` leaves no trace."""
+        if self.mode == "watch":
+            return None
+        if self.mode == "deploy":
+            return Will(self._topic, b"")
+        offline = ControllerStatus(
+            controller=self.name, online=False, mode="serve", version=version("sluice")
+        )
+        return Will(self._topic, offline.encode())
+
+    # paho's thread.
+
+    def _on_connected(self) -> None:
+        marker = self.home.topics.controller(f"marker-{uuid.uuid4().hex[:12]}")
+        self._inbox.put(_Connected(marker))
+        self._link.publish(marker, b"")
+
+    # The thread for what takes long.
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _fetch(self, ref: BundleRef) -> None:
+        bundle = None
+        try:
+            if self._keys is not None:
+                bundle = fetch_bundle(self.home, ref, self._keys)
+        except SluiceError as error:
+            log.warning("cannot use deployment of %s@%s: %s", ref.name, ref.version, error)
+        self._inbox.put(_Fetched(ref, bundle))
+
+    def _repair(self, ref: BundleRef, bundle: Bundle) -> None:
+        """Put out again what this catalog has of a bundle."""
+        for artifact, what in named_artifacts(ref, bundle):
+            try:
+                if self.home.artifact_path(artifact.sha256).exists():
+                    log.info("put %s out again: devices wait for it", what)
+                    self._executor.execute(PutArtifact(artifact, what))
+            except SluiceError as error:
+                log.warning("%s", error)
+
+
+def _name(home: Home, mode: Mode) -> str:
+    if mode == "serve":
+        return home.controller
+    return f"{home.controller[:50]}-{uuid.uuid4().hex[:6]}"
+
+
+def _keys(home: Home, mode: Mode) -> KeySet | None:
+    """Return the trusted keys; who only watches may do without."""
+    try:
+        return home.trust()
+    except HomeError as error:
+        if mode != "watch":
+            raise
+        log.warning("%s; signed documents are not shown", error)
+        return None
+
+
+def _filters(home: Home) -> tuple[str, ...]:
+    """One filter for each kind of document, and none that could ever match an artifact."""
+    topics = home.topics
+    return (
+        *(topics.device("+", kind) for kind in DEVICE_KINDS),
+        topics.deployment("+"),
+        topics.controller("+"),
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks: modules with a `main()` that measures and prints. `make bench` runs them all."""

@@ -4,16 +4,20 @@ The supervisor owns them, so that a runner that dies or is replaced refuses no c
 in the backlog.
 """
 
+import contextlib
 import errno
 import fcntl
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from agent.config import Config
 from agent.errors import StartError
+
+Opened = TypeVar("Opened", socket.socket, BinaryIO)
 
 BACKLOG = 1024
 _SOCKET_MODE = 0o660
@@ -55,8 +59,8 @@ def claim(state_dir: Path) -> BinaryIO:
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        lock = (state_dir / "lock").open("wb")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _closing_on_error((state_dir / "lock").open("wb")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise StartError(
             f"cannot start: another sluice-agent works on {state_dir}; stop it, or give this one "
@@ -81,10 +85,10 @@ def listen_tcp(address: str) -> Listener:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(BACKLOG)
+        with _closing_on_error(socket.socket(family, kind, protocol)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         raise StartError(f"cannot start: {_why(error, address)}") from error
     host, port = listener.getsockname()[:2]
@@ -101,13 +105,22 @@ def listen_unix(path: Path) -> Listener:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
-        path.chmod(_SOCKET_MODE)
-        listener.listen(BACKLOG)
+        with _closing_on_error(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
+            listener.bind(str(path))
+            path.chmod(_SOCKET_MODE)
+            listener.listen(BACKLOG)
     except OSError as error:
         raise StartError(f"cannot start: {_why(error, str(path))}") from error
     return Listener(listener, f"unix://{path}", path)
+
+
+@contextlib.contextmanager
+def _closing_on_error(opened: Opened) -> Iterator[Opened]:
+    try:
+        yield opened
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _remove_stale(path: Path) -> None:

@@ -89,6 +89,11 @@ class Supervisor:
         self._rest = Timer(_REST_EVERY_S, now_s)
         self._ping = Timer(self._watchdog.interval_s, now_s)
 
+    @property
+    def generation(self) -> int:
+        """The last generation that was accepted."""
+        return self._ledger.now.generation
+
     def run(self) -> int:
         """Live until SIGTERM or SIGINT; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -218,7 +223,7 @@ class Supervisor:
             Reported(
                 device=self._config.id,
                 boot_id=self._presence.boot_id,
-                generation=self._ledger.now.generation,
+                generation=self.generation,
                 cascades=self._roster.reported(),
                 rungs=self._reflex.rungs,
                 refusal=self._intake.refusal,

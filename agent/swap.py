@@ -138,7 +138,6 @@ class Swap:
                 self.next = None
             else:
                 self.serving = None
-                self._recover_first()
         return (*died, *self._turn())
 
     def tick(self) -> tuple[Outcome, ...]:
@@ -220,12 +219,6 @@ class Swap:
         runner.rejected.clear()
         cascades = [c for c in runner.cascades if c.bundle.name in said]
         return tuple(TurnedDown(cascade, said[cascade.bundle.name]) for cascade in cascades)
-
-    def _recover_first(self) -> None:
-        """What served must come back before anything new is tried."""
-        if self.next is not None and not self.next.ready:
-            self._dismiss(self.next)
-            self.next = None
 
     def _back_off(self, runner: Runner) -> None:
         """Restart at once after a steady time, else later and later."""

@@ -4,6 +4,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import BuildError
-from protocols.bundle import DType
+from protocols.bundle import DType, TensorSpec
 
 MAX_SAMPLES = 10_000_000
 _DTYPES = frozenset(get_args(DType))
@@ -99,6 +100,26 @@ def read_samples(path: Path, x_key: str = "x", y_key: str = "y") -> Samples:
     if y is not None and len(y) != len(x):
         raise BuildError(f"cannot use samples {path}: {len(x)} samples, {len(y)} labels")
     return Samples(x, y, digest, str(path))
+
+
+def random_inputs(specs: Sequence[TensorSpec], seed: int) -> list[NDArray[Any]]:
+    """Return seeded random input tensors: floats within 0..1, quantized ones their whole range.
+
+    Integers without a scale are 0 or 1: they may be indices into a table.
+    """
+    draw = np.random.default_rng(seed)
+    return [_random(spec, draw) for spec in specs]
+
+
+def _random(spec: TensorSpec, draw: np.random.Generator) -> NDArray[Any]:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return draw.random(spec.shape).astype(dtype)
+    low, high = 0, 1
+    if spec.quantization is not None:
+        limits = np.iinfo(dtype)
+        low, high = int(limits.min), int(limits.max)
+    return draw.integers(low, high, spec.shape, np.int64, endpoint=True).astype(dtype)
 
 
 def _arrays(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, NDArray[Any]], str, str]:

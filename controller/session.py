@@ -305,7 +305,7 @@ class Session:
                 self._act()
 
     def _act(self) -> None:
-        """Do what may be due. A fault of ours in it must not take the whole fleet's planner along."""
+        """Do what may be due. An unforeseen fault in it must not end the planner."""
         try:
             self._announce()
             self._plan()

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, Literal, TypeVar
@@ -26,6 +25,7 @@ QUIET_S = 120.0
 """A child that says nothing for so long is ended."""
 
 _REASON_CHARACTERS = 300
+_READ_BYTES = 1 << 16
 
 
 class TrialError(BuildError):
@@ -49,7 +49,7 @@ class Source(Part):
 
     path: str
     spec: TensorSpec
-    quantized_alike: bool = Field(description="rows are requantized even where dtypes are equal")
+    is_request: bool = Field(description="rows are samples of a user, not outputs of a stage")
 
 
 class Answer(Part):
@@ -138,6 +138,9 @@ def run_trial(
                             raise TrialError(name, why)
                         case _ if isinstance(said, found):
                             return said
+                process.wait(quiet_s)
+            except subprocess.TimeoutExpired as error:
+                raise TrialError(name, f"it did not end within {quiet_s:g} s") from error
             finally:
                 process.kill()
         raise TrialError(name, _ended(process.returncode, errors))
@@ -163,15 +166,13 @@ def _lines(pipe: IO[bytes], name: str, quiet_s: float) -> Iterator[bytes]:
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while True:
-            deadline = time.monotonic() + quiet_s
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise TrialError(name, f"it gave no answer within {quiet_s:g} s")
-            block = os.read(pipe.fileno(), 65536)
+        while selector.select(quiet_s):
+            block = os.read(pipe.fileno(), _READ_BYTES)
             if not block:
                 return
             *whole, rest = (rest + block).split(b"\n")
             yield from whole
+    raise TrialError(name, f"it gave no answer within {quiet_s:g} s")
 
 
 def _ended(code: int, errors: IO[bytes]) -> str:

@@ -2,15 +2,13 @@
 
 import contextlib
 import getpass
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
-Kind = Literal["mosquitto", "amqtt"]
+from controller.broker import Kind, embedded_broker, find_mosquitto
 
 
 def free_port() -> int:
@@ -28,11 +26,6 @@ def accepts(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def mosquitto() -> str | None:
-    """Return where mosquitto is: Debian keeps it where only root's PATH leads."""
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
 @contextlib.contextmanager
 def running_broker(
     folder: Path, port: int | None = None, kind: Kind | None = None, more: str = ""
@@ -45,10 +38,12 @@ def running_broker(
         kind: None takes mosquitto if it is installed.
         more: lines for mosquitto's configuration, after those that let everybody in.
     """
-    port = port or free_port()
-    binary = mosquitto()
+    binary = find_mosquitto()
     if kind == "amqtt" or (kind is None and binary is None):
-        raise NotImplementedError
+        with embedded_broker(data_dir=folder, port=port or 0, kind="amqtt") as url:
+            yield url
+        return
+    port = port or free_port()
     config = folder / f"mosquitto-{port}.conf"
     config.write_text(
         f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n"

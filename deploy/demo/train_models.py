@@ -532,6 +532,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), options.small_epochs, options.large_epochs)
         for made in sorted(Path(folder).iterdir()):
+            made.chmod(0o644)  # the quantizer marks its models executable
             shutil.move(made, options.output / made.name)
 
 

@@ -102,11 +102,15 @@ def open_with(
         raise ModelError(path.name, f"there is no file {path}")
     try:
         interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-        for details in interpreter.get_input_details():
+        inputs = interpreter.get_input_details()
+        batch = _fixed_batch(inputs, sample_shape)
+        for details in inputs:
             shape = _closed_shape(path.name, details, sample_shape)
+            if batch is not None:
+                shape = (_BATCH, *shape[1:])
             if shape != tuple(map(int, details["shape"])):
                 interpreter.resize_tensor_input(int(details["index"]), shape)
-        interpreter.allocate_tensors()
+        _allocate(path.name, interpreter, batch)
         return InterpretedModel(path.name, interpreter)
     except (ValueError, RuntimeError) as error:
         raise ModelError(path.name, one_line(error)) from error
@@ -116,6 +120,28 @@ def one_line(error: Exception) -> str:
     """Return what an interpreter says, without its line breaks and its length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:300]}..."  # noqa: PLR2004 - a line, not a page
+
+
+def _fixed_batch(inputs: Sequence[Details], sample_shape: tuple[int, ...] | None) -> int | None:
+    """Return how many samples a model takes at a time; None: one, or it leaves that open."""
+    if len(inputs) != 1 or sample_shape is None:
+        return None
+    batch, *rest = map(int, inputs[0]["shape"]) if len(inputs[0]["shape"]) else (_BATCH,)
+    is_open = -1 in map(int, inputs[0].get("shape_signature", ()))
+    return batch if batch != _BATCH and tuple(rest) == sample_shape and not is_open else None
+
+
+def _allocate(name: str, interpreter: Interpreter, batch: int | None) -> None:
+    try:
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        if batch is None:
+            raise
+        raise ModelError(
+            name,
+            f"it takes {batch} samples at a time and cannot be resized to one "
+            f"({one_line(error)}); export it with a batch of 1",
+        ) from error
 
 
 def _closed_shape(

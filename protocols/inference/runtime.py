@@ -70,7 +70,8 @@ def open_model(path: Path, threads: int = 1, sample_shape: tuple[int, ...] | Non
         path: the file.
         threads: intra-op threads, at least 1.
         sample_shape: the shape of one sample without its batch axis, for models whose own shape
-            leaves dimensions open. Needed only there; an open batch axis becomes 1 by itself.
+            leaves dimensions open, or has a fixed batch of several samples: it is resized to one.
+            Needed only there; an open batch axis becomes 1 by itself.
 
     Raises:
         ModelError: no interpreter is installed, or this one refuses the file.

@@ -96,7 +96,25 @@ def real(values: NDArray[Any], spec: TensorSpec | SampleSpec) -> NDArray[np.floa
     return offset * np.float32(spec.quantization.scale)
 
 
-def hand_on(values: NDArray[Any], source: TensorSpec, target: TensorSpec) -> NDArray[Any]:
+def from_sample(
+    sample: NDArray[Any], given: TensorSpec | SampleSpec, target: TensorSpec
+) -> NDArray[Any]:
+    """Make a user's sample a model's input tensor.
+
+    Values in the cascade's own quantized dtype are requantized where the model's scale is another;
+    anything else is real, as `conform` takes it.
+
+    Raises:
+        TensorError: it does not fit.
+    """
+    if given.quantization is not None and sample.dtype == given.dtype:
+        return hand_on(sample, given, target)
+    return conform(sample, target)
+
+
+def hand_on(
+    values: NDArray[Any], source: TensorSpec | SampleSpec, target: TensorSpec
+) -> NDArray[Any]:
     """Make one stage's output tensor the next stage's input tensor, requantized where they differ.
 
     Raises:

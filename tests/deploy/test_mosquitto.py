@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from controller.broker import find_mosquitto
 from protocols.chunks import CHUNK_BYTES
 from protocols.link import Broker, Link
 from protocols.message import Message
-from tests.brokers import free_port, mosquitto, running
+from tests.brokers import free_port, running
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "mosquitto" / "sluice.conf"
 WAIT_S = 10.0
@@ -32,7 +33,7 @@ WAIT_S = 10.0
 @pytest.fixture
 def command(tmp_path: Path) -> tuple[list[str], int]:
     """Return what runs mosquitto with our configuration in a folder of its own, and its port."""
-    program = mosquitto()
+    program = find_mosquitto()
     if program is None:
         pytest.skip("mosquitto is not installed")
     port = free_port()
@@ -112,7 +113,7 @@ def test_the_broker_is_for_this_machine_until_it_has_passwords() -> None:
 
 
 def test_the_commented_lines_give_tls_and_passwords(tmp_path: Path) -> None:
-    program, passwd = mosquitto(), shutil.which("mosquitto_passwd")
+    program, passwd = find_mosquitto(), shutil.which("mosquitto_passwd")
     if program is None or passwd is None:
         pytest.skip("mosquitto is not installed")
     plain, tls = free_port(), free_port()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from controller.broker import start_broker
 from protocols.device import Event, Inventory, Reported, ReportedCascade, Status, Telemetry
 from protocols.link import Broker, Link
 from protocols.topics import Topics
@@ -112,11 +113,12 @@ class Stack:
     """The folder, the broker's address and every process that a test started in it."""
 
     folder: Path
-    broker_url: str
     agents: dict[str, Agent] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.broker = start_broker(self.folder / "broker")
+        self.broker_url = self.broker.url
         self.home = self.folder / "home"
         self.env = {
             **os.environ,
@@ -127,6 +129,16 @@ class Stack:
             "COLUMNS": "160",
         }
         self.observer = Observer(self.broker_url)
+        self.observer.link.start()
+
+    def kill_broker(self) -> None:
+        """End the broker as a power cut does."""
+        self.broker.process.kill()
+        self.broker.process.wait()
+
+    def start_broker(self) -> None:
+        """Start it again, on the same port and with what it had on disk."""
+        self.broker = start_broker(self.folder / "broker", port=self.broker.port)
 
     def ctl(
         self, *arguments: str, timeout_s: float = 90.0, check: bool = True
@@ -209,3 +221,4 @@ class Stack:
                 process.kill()
                 process.wait(5)
         self.observer.link.stop()
+        self.broker.stop()

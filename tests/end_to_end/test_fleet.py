@@ -118,9 +118,10 @@ def test_second_bundle_under_load_fails_no_answer_and_mixes_none(fleet: Stack) -
     fleet.ctl("deploy", build(fleet), "--timeout", "60s")
     build(fleet, LARGE_FP32)
     x, _ = images()
-    with Load(fleet.endpoint("ada"), "digits", x) as load, Load(
-        fleet.endpoint("ada"), "digits", x
-    ) as other:
+    with (
+        Load(fleet.endpoint("ada"), "digits", x) as load,
+        Load(fleet.endpoint("ada"), "digits", x) as other,
+    ):
         wait_for("answers", lambda: len(load.answers) > 20)
         fleet.ctl("deploy", "digits@2", "--timeout", "60s")
         switched = len(load.answers)

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Kind, mosquitto, running_broker
+from controller.broker import Kind, find_mosquitto
+from tests.brokers import running_broker
 
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Which broker to run."""
     wanted: Kind = request.param
-    if wanted == "mosquitto" and mosquitto() is None:
+    if wanted == "mosquitto" and find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     return wanted
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.broker import Kind, find_mosquitto
 from protocols.errors import LinkError
 from protocols.link import Broker, Link, Will
-from tests.brokers import Kind, free_port, running_broker
+from tests.brokers import free_port, running_broker
 
 WAIT_S = 15.0
 
@@ -159,7 +160,7 @@ def test_a_publication_without_a_broker_is_an_error_in_time() -> None:
 
 def test_a_wrong_password_is_told_as_such_and_never_shown(tmp_path: Path) -> None:
     program = shutil.which("mosquitto_passwd")
-    if program is None or shutil.which("mosquitto", path="/usr/sbin:/usr/bin") is None:
+    if program is None or find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     passwords = tmp_path / "passwords"
     subprocess.run([program, "-b", "-c", passwords, "pi", "right"], check=True)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.broker import Kind
 from protocols.bundle import ArtifactRef
 from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
 from protocols.errors import ArtifactError, LinkError
 from protocols.link import Broker, Link
 from protocols.pull import ASK_AGAIN_S, Puller, pull_bytes
 from protocols.topics import Topics
-from tests.brokers import Kind, free_port, running_broker
+from tests.brokers import free_port, running_broker
 from tests.protocols.lossy import lossy_path
 
 TOPICS = Topics("home")
@@ -53,8 +54,7 @@ def test_chunks_that_are_there_are_not_asked_for(broker: str) -> None:
     assert sorted(came) == [3, 11]
 
 
-def test_a_chunk_that_got_lost_is_asked_for_again(broker: str) -> None:
-    put(broker, enumerate(cut(CONTENT)))
+def test_a_chunk_that_got_lost_is_asked_for_again(tmp_path: Path) -> None:
     lost: list[str] = []
 
     def swallow(topic: str) -> bool:
@@ -63,11 +63,10 @@ def test_a_chunk_that_got_lost_is_asked_for_again(broker: str) -> None:
             return True
         return False
 
-    with (
-        lossy_path(Broker.parse(broker).port, swallow) as port,
-        pulling(f"mqtt://127.0.0.1:{port}") as puller,
-    ):
-        assert pull_bytes(puller, REF, give_up_s=5 * ASK_AGAIN_S) == CONTENT
+    with running_broker(tmp_path) as url, lossy_path(Broker.parse(url).port, swallow) as port:
+        put(url, enumerate(cut(CONTENT)))
+        with pulling(f"mqtt://127.0.0.1:{port}") as puller:
+            assert pull_bytes(puller, REF, give_up_s=5 * ASK_AGAIN_S) == CONTENT
     assert len(lost) == 2
 
 

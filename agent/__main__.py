@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config, load_config
+from agent.config import Config, read_toml
 from agent.errors import StartError
 from agent.inventory import agent_version
 
@@ -47,29 +47,29 @@ def _check(asked: argparse.Namespace) -> int:
 
 
 def _config(asked: argparse.Namespace) -> Config:
-    """Read the configuration file, or make one of the quick start's options.
+    """Read the configuration file, if one is named; options go before what it says.
 
     Raises:
         StartError: it does not fit.
     """
-    if asked.config is not None:
-        if asked.broker or asked.id:
-            raise StartError("cannot start: give --config, or --broker and --id, not both")
-        return load_config(asked.config)
-    if not asked.broker or not asked.id:
+    if asked.config is None and not (asked.broker and asked.id):
         raise StartError("cannot start: give --config FILE, or --broker URL and --id NAME")
-    document: dict[str, Any] = {"id": asked.id, "broker": {"url": asked.broker}}
-    document |= {
-        key: value
-        for key, value in {
-            "fleet": asked.fleet,
-            "trust": asked.trust,
-            "state_dir": asked.state,
-            "inference": asked.listen and {"tcp": asked.listen},
-        }.items()
-        if value
+    document = {} if asked.config is None else read_toml(asked.config)
+    options = {
+        "id": asked.id,
+        "fleet": asked.fleet,
+        "trust": asked.trust,
+        "state_dir": asked.state,
+        "broker": asked.broker and _section(document, "broker") | {"url": asked.broker},
+        "inference": asked.listen and _section(document, "inference") | {"tcp": asked.listen},
     }
-    return Config.parse(document, "command line")
+    document |= {key: value for key, value in options.items() if value}
+    return Config.parse(document, "command line" if asked.config is None else str(asked.config))
+
+
+def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
+    section = document.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """`sluice-agent check`: would it run here, and if not, why not."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def _connect(broker: Broker, client_id: str) -> str:
         done.set()
 
     try:
+        socket.create_connection((broker.host, broker.port), _CONNECT_WITHIN_S).close()
         link = Link(
             broker,
             client_id,
@@ -108,7 +110,7 @@ def _connect(broker: Broker, client_id: str) -> str:
         return str(error)
     try:
         if not done.wait(_CONNECT_WITHIN_S):
-            return f"no answer within {_CONNECT_WITHIN_S:g} s; is it running, is the port open?"
+            return f"it accepts connections and says nothing for {_CONNECT_WITHIN_S:g} s"
         return problems[0] if problems else ""
     finally:
         link.stop()

@@ -89,7 +89,7 @@ class Config(Section):
             config = cls.model_validate(document)
         except ValidationError as error:
             raise StartError(f"cannot start: {source}: {explain(error)}") from error
-        if config.state_dir == Path():
+        if "state_dir" not in config.model_fields_set:
             return config.model_copy(update={"state_dir": _default_state_dir(config.id)})
         return config.model_copy(update={"state_dir": config.state_dir.expanduser().absolute()})
 
@@ -179,17 +179,25 @@ class Config(Section):
         return keys
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a configuration file, unchecked.
+
+    Raises:
+        StartError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise StartError(f"cannot start: {path}: {error}") from error
+
+
 def load_config(path: Path) -> Config:
-    """Read the configuration file.
+    """Read and check a configuration file.
 
     Raises:
         StartError: it cannot be read, is not TOML or does not fit.
     """
-    try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise StartError(f"cannot start: {path}: {error}") from error
-    return Config.parse(document, str(path))
+    return Config.parse(read_toml(path), str(path))
 
 
 def _default_state_dir(device: str) -> Path:

@@ -64,7 +64,7 @@ class Fetcher:
     def want(self, refs: tuple[ArtifactRef, ...]) -> None:
         """Fetch these, and no others from now on: what was under way and is not among them ends."""
         with self._changed:
-            if set(refs) == set(self._wanted):
+            if set(refs) == set(self._wanted) and (not refs or self._thread is not None):
                 return
             self._wanted = refs
             self._changed.notify()

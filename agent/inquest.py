@@ -44,7 +44,9 @@ def inquire(ledger: Ledger, died: Died, *, oom: bool, now_ts: float) -> Finding:
     }
     return Finding(
         ledger.with_(strikes=verdict.strikes, quarantined={**ledger.quarantined, **why}),
-        wording.runner_died(death, tuple(c.bundle.name for c in suspects)),
+        wording.runner_hung(died.ready)
+        if died.late
+        else wording.runner_died(death, tuple(c.bundle.name for c in suspects)),
         condemned,
     )
 

@@ -20,6 +20,7 @@ from agent.errors import StartError
 Opened = TypeVar("Opened", socket.socket, BinaryIO)
 
 BACKLOG = 1024
+_LAST_PORT = 65535
 _SOCKET_MODE = 0o660
 
 
@@ -79,7 +80,7 @@ def listen_tcp(address: str) -> Listener:
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
         raise StartError(f"cannot start: [inference] tcp: {address!r} is not host:port")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
@@ -89,7 +90,7 @@ def listen_tcp(address: str) -> Listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
             listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise StartError(f"cannot start: {_why(error, address)}") from error
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -137,10 +138,10 @@ def _remove_stale(path: Path) -> None:
             raise OSError(errno.EADDRINUSE, "in use")
 
 
-def _why(error: Exception, where: str) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+def _why(error: OSError, where: str) -> str:
+    if error.errno == errno.EADDRINUSE:
         return (
             f"{where} is in use; is another sluice-agent running? stop it or set another address "
             "in [inference]"
         )
-    return f"{where}: {getattr(error, 'strerror', None) or error}"
+    return f"{where}: {error.strerror or error}"

@@ -16,7 +16,7 @@ from agent.intake import Intake
 from agent.ledger import LedgerFile
 from agent.lineup import Lineup
 from agent.oom import OomCount
-from agent.outcomes import Died, Moved, Outcome, Serving, TurnedDown
+from agent.outcomes import Counted, Died, Moved, Outcome, Serving, TurnedDown
 from agent.plan import runner_plans, schedule_of
 from agent.reconcile import Choice, Facts, Verdict, choose, identity, kept_artifacts
 from agent.reflex import Reflex, leaves_room
@@ -131,8 +131,10 @@ class Roster:
         self._tell()
 
     def _resume(self) -> None:
-        """Go on with an exchange that waited for its time, or for a runner to leave."""
-        if self._swap.serving is None and self._swap.next is None:
+        """Go on with an exchange that had to wait for its time, or for a runner to leave."""
+        serving = self._swap.serving
+        settled = serving is not None and (self._waits() or serving.executes(self._serve()))
+        if self._swap.next is None and not settled:
             self.ensure("restart")
 
     def reported(self) -> tuple[ReportedCascade, ...]:
@@ -166,6 +168,10 @@ class Roster:
         return any(
             ref.sha256 not in self._stalled for choice in self._choices for ref in choice.missing
         )
+
+    def _serve(self) -> tuple[DesiredCascade, ...]:
+        """Return what should serve, by the last choice."""
+        return tuple(choice.serve for choice in self._choices if choice.serve is not None)
 
     def _plans(self, cascades: tuple[DesiredCascade, ...]) -> tuple[CascadePlan, ...]:
         desired = self._intake.desired
@@ -211,7 +217,10 @@ class Roster:
         match outcome:
             case Moved(change):
                 self._moved(change)
+            case Counted(stats):
+                self._book.sync(self._running().serving, stats)
             case TurnedDown(cascade, message):
+                self._book.cue_all(cascade, "fail")
                 self._judge(cascade, message)
                 return f"{cascade.bundle.name} was rejected"
             case Died():
@@ -224,8 +233,7 @@ class Roster:
 
     def _exchange(self, cause: str) -> None:
         """Give what serves its targets, and replace it if something else should serve."""
-        serve = tuple(choice.serve for choice in self._choices if choice.serve is not None)
-        serving = self._swap.serving
+        serve, serving = self._serve(), self._swap.serving
         if serving is not None:
             self._swap.apply(self._plans(serving.cascades), cause)
         if serving is None or not self._waits():
@@ -263,8 +271,10 @@ class Roster:
         self._judged_s[identity(cascade)] = time.monotonic()
 
     def _died(self, died: Died) -> None:
+        still = set(map(identity, self._running().serving))
         for cascade in died.cascades:
-            self._book.cue_all(cascade, "gone")
+            if identity(cascade) not in still:
+                self._book.cue_all(cascade, "gone")
         if died.late and not died.ready:
             for cascade in unproven(self._ledger.now, died.suspects or died.cascades):
                 self._judge(cascade, wording.not_ready(cascade, READY_WITHIN_S))

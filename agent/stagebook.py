@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from agent.lifecycle import Cue, advance
 from agent.reconcile import Choice, identity
-from agent.runner.control import StageChanged
+from agent.runner.control import StageChanged, Stats
 from protocols.desired import DesiredCascade
-from protocols.device import ReportedStage, StageState
+from protocols.device import CascadeStats, ReportedStage, StageState
 
 _CUE: dict[str, Cue] = {"loaded": "load", "unloaded": "unload", "failed": "fail"}
 
@@ -78,6 +78,20 @@ class StageBook:
                 message=change.cause if change.change == "failed" else "",
             ),
         )
+
+    def sync(self, cascades: tuple[DesiredCascade, ...], stats: Stats) -> None:
+        """Take a serving runner's word for what is loaded: it may differ from an older one's."""
+        for cascade in cascades:
+            for counted in stats.cascades:
+                if counted.name == cascade.bundle.name:
+                    self._sync(cascade, counted)
+
+    def _sync(self, cascade: DesiredCascade, counted: CascadeStats) -> None:
+        for stage in counted.stages:
+            self.cue(cascade, stage.name, "load" if stage.loaded else "unload")
+            entry = self.entry(cascade, stage.name)
+            if stage.loaded and entry.state == "loaded" and entry.threads != stage.threads:
+                self._put(cascade, stage.name, replace(entry, threads=stage.threads))
 
     def report(self, cascade: DesiredCascade) -> tuple[ReportedStage, ...]:
         """Return the stages as the reported document shows them."""

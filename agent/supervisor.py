@@ -164,7 +164,7 @@ class Supervisor:
     def _next_message(self) -> Message | None:
         """Wait for a message until the next timer is due."""
         timers = (self._sense, self._measure, self._rest, self._ping)
-        due_s = min(self._measure_by_s, *(timer.at_s for timer in timers))
+        due_s = min(self._measure_by_s, self._swap.wake_s(), *(timer.at_s for timer in timers))
         try:
             return self.inbox.get(timeout=max(0.0, due_s - time.monotonic()))
         except queue.Empty:
@@ -173,6 +173,7 @@ class Supervisor:
     def _tick(self) -> None:
         """Do what is due."""
         now_s = time.monotonic()
+        self._safely(lambda: self._runner_did(self._swap.tick()), "the runners")
         if self._sense.is_due(now_s):
             self._safely(self._look, "a look at the sensors")
         if self._measure.is_due(now_s):
@@ -185,7 +186,7 @@ class Supervisor:
             self._watchdog.ping()
 
     def _look(self) -> None:
-        """Read the sensors, let the governor decide, and see to everything that takes too long."""
+        """Read the sensors and let the governor decide."""
         before = self._reflex.rungs
         changes = self._reflex.sense(self._intake.schedule, self._roster.fits)
         for change in changes:
@@ -193,7 +194,6 @@ class Supervisor:
         self._losses.look(self._reflex.sample)
         if changes or self._reflex.rungs != before:
             self._roster.ensure("; ".join(change.cause for change in changes) or "spacing")
-        self._runner_did(self._swap.tick())
         self._presence.insist()
         self._report()
         self._looked_s = time.monotonic()
@@ -207,6 +207,8 @@ class Supervisor:
                 if self._measure_by_s < _NEVER_S:
                     self._publish_measurements()
         self._roster.happened(outcomes)
+        if outcomes:
+            self._report()
 
     def _publish_measurements(self) -> None:
         self._measure_by_s = _NEVER_S

@@ -152,6 +152,14 @@ class Swap:
             self._end_if_late(self.leaving, self.leaving.deadline_s, now)
         return self._turn()
 
+    def wake_s(self) -> float:
+        """Return when `tick` has something to do that nobody announces; infinity: nothing."""
+        now = self._clock()
+        times = [self._not_before_s]
+        if self.next is not None and self.next.ready:
+            times.append(self._hand_over_by_s)
+        return min((time for time in times if time > now), default=float("inf"))
+
     def drain(self) -> bool:
         """Begin to stop for good; false once nothing runs any more."""
         if self.next is not None:

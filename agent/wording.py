@@ -40,6 +40,12 @@ def runner_died(death: Death, names: tuple[str, ...]) -> str:
     return f"the runner died of {death.how}{when}{who}; another one is started"
 
 
+def runner_hung(ready: bool) -> str:  # noqa: FBT001 - which of two hangs
+    """A runner was ended because it said nothing."""
+    what = "answered no question" if ready else "was not ready"
+    return f"the runner {what} within 60 s and was ended; another one is started"
+
+
 def condemned(cascade: DesiredCascade, death: Death, minutes: float) -> str:
     """A bundle has killed the runner too often."""
     return (

@@ -22,6 +22,7 @@ from pydantic import Field
 from controller.errors import CatalogError
 from controller.home import Home
 from controller.library import keep_artifact, read_bundle
+from controller.trial import Facts
 from protocols.bundle import ArtifactRef, Bundle, BundleRef, Needs, TensorSpec
 from protocols.chunks import artifact_ref
 from protocols.envelope import KeySet
@@ -48,6 +49,13 @@ class ModelRecord(Message):
     runtime: str = Field(description="interpreter that the needs were measured with")
     source: str = Field(description="the file it came from")
     added_ts: float
+
+    @property
+    def facts(self) -> Facts:
+        """What was found when it was added."""
+        return Facts(
+            inputs=self.inputs, outputs=self.outputs, needs=self.needs, runtime=self.runtime
+        )
 
 
 class BundleRecord(Message):

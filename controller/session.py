@@ -149,6 +149,7 @@ class Session:
         self._all_dirty = False
         self._planned_s: dict[str, float] = {}
         self._next_plan_s = 0.0
+        self._announced = False
         self._announced_s = float("-inf")
         self._unfit: dict[tuple[str, str], str] = {}
         self._repair_after_s: dict[str, float] = {}
@@ -284,6 +285,16 @@ class Session:
         for step in steps:
             if not isinstance(step, PutArtifact):
                 self._executor.execute(step)
+
+    def repair(self, ref: BundleRef, bundle: Bundle) -> None:
+        """Put out again what this catalog has of a bundle, whatever the broker has."""
+        for artifact, what in named_artifacts(ref, bundle):
+            try:
+                if self.home.artifact_path(artifact.sha256).exists():
+                    log.info("put %s out again: devices wait for it", what)
+                    self._executor.execute(PutArtifact(artifact, what))
+            except SluiceError as error:
+                log.warning("%s", error)
 
     def add_bundle(self, ref: BundleRef, bundle: Bundle) -> None:
         """Make a bundle known that is about to be deployed."""
@@ -478,7 +489,7 @@ class Session:
             sha256 = ref.artifact.sha256
             if sha256 in self._bundles and now_s >= self._repair_after_s.get(sha256, 0.0):
                 self._repair_after_s[sha256] = now_s + REPAIR_EVERY_S
-                self._jobs.put(partial(self._repair, ref, self._bundles[sha256]))
+                self._jobs.put(partial(self.repair, ref, self._bundles[sha256]))
 
     # Who controls.
 
@@ -497,14 +508,14 @@ class Session:
             return
         status = self._status(mode, online=True)
         if self._fleet.controllers.get(self.name) != status:
-            self._announced_s = now_s
+            self._announced, self._announced_s = True, now_s
             self._link.publish(self._topic, status.encode(), retain=True)
 
     def _leave(self) -> None:
         """Say that we are gone, so that others take over at once."""
-        gone = b"" if self.mode == "deploy" else self._status("serve", online=False).encode()
-        if self.mode == "watch" or self._announced_s == float("-inf"):
+        if not self._announced:
             return
+        gone = b"" if self.mode == "deploy" else self._status("serve", online=False).encode()
         try:
             self._link.publish_and_wait(self._topic, gone, retain=True, timeout_s=LEAVE_TIMEOUT_S)
         except LinkError as error:
@@ -555,16 +566,6 @@ class Session:
         except SluiceError as error:
             log.warning("cannot use deployment of %s@%s: %s", ref.name, ref.version, error)
         self._inbox.put(_Fetched(ref, bundle))
-
-    def _repair(self, ref: BundleRef, bundle: Bundle) -> None:
-        """Put out again what this catalog has of a bundle."""
-        for artifact, what in named_artifacts(ref, bundle):
-            try:
-                if self.home.artifact_path(artifact.sha256).exists():
-                    log.info("put %s out again: devices wait for it", what)
-                    self._executor.execute(PutArtifact(artifact, what))
-            except SluiceError as error:
-                log.warning("%s", error)
 
 
 def _name(home: Home, mode: Mode) -> str:

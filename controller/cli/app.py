@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from controller.cli import broker, device, events, keygen, serve, top
 from controller.cli.context import Globals
 from controller.cli.exits import is_broken_pipe, report
 
@@ -73,3 +74,11 @@ def _globals(
     A first round: ctl keygen, ctl broker, ctl serve; ctl model add; ctl cascade build; ctl deploy.
     """
     ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)
+
+
+app.command()(keygen.keygen)
+app.command()(events.events)
+app.command()(top.top)
+app.command()(serve.serve)
+app.command()(broker.broker)
+app.add_typer(device.app, name="device")

@@ -1,13 +1,17 @@
-"""What the global options say, and the home folder that they lead to."""
+"""What the global options say, and what they lead to: the home folder, a session."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from controller.cli.output import note
+
 if TYPE_CHECKING:
     from controller.home import Home
+    from controller.session import Mode, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,14 @@ class Globals:
     broker: str | None = None
     fleet: str | None = None
     debug: bool = False
+
+
+class _Notes(logging.Handler):
+    """Shows log records as notes: on stderr as it is now, and nothing that steers a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        note(self.format(record))
 
 
 def globals_of(ctx: typer.Context) -> Globals:
@@ -38,3 +50,29 @@ def open_home(ctx: typer.Context) -> "Home":
 
     options = globals_of(ctx)
     return Home.open(options.home, broker=options.broker, fleet=options.fleet)
+
+
+def open_session(ctx: typer.Context, mode: "Mode" = "watch") -> "Session":
+    """Return a session with the fleet, to be used as a context manager."""
+    from controller.session import Session  # noqa: PLC0415 - MQTT, when a command needs it
+
+    return Session(open_home(ctx), mode)
+
+
+def show_log(level: int = logging.WARNING, form: str = "%(message)s") -> None:
+    """Show what the controller logs, from this level on."""
+    handler = _Notes()
+    handler.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def whoami() -> str:
+    """Return who gives this command, as user@host: it stands in deployments and pins."""
+    import getpass  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

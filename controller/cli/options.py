@@ -1,21 +1,25 @@
 """Options that several commands share: selectors, durations, and what a shell can complete."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from controller.cli.complete import complete_bundle
 
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd]?)")
 _LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_./-]{0,62})=(.{0,256})")
 
 
-def parse_duration_s(words: str) -> float:
+def parse_duration_s(words: str | float) -> float:
     """Read a duration: `90`, `90s`, `10m`, `1.5h` or `2d`, in seconds where no unit stands.
 
     Raises:
         typer.BadParameter: it is not one.
     """
+    if not isinstance(words, str):  # an option's default
+        return words
     found = _DURATION.fullmatch(words.strip())
     if found is None:
         raise typer.BadParameter(f"{words!r} is no duration; write 90s, 10m or 1h")
@@ -56,3 +60,28 @@ Labels = Annotated[
         "--selector", "-l", metavar="KEY=VALUE", help="Devices with this label; repeatable."
     ),
 ]
+
+Devices = Annotated[list[str] | None, typer.Argument(metavar="DEVICE", help="By name; none: all.")]
+
+Bundle = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[@VERSION]",
+        help="A cascade of the catalog; the latest version where none is given.",
+        autocompletion=complete_bundle,
+    ),
+]
+
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant", metavar="STAGE=VARIANT", help="Insist on a form of a stage; repeatable."
+    ),
+]
+
+
+def duration_option(name: str, words: str, default: str) -> Any:  # noqa: ANN401 - typer's own type
+    """Return typer's option of a duration in seconds; `default` is how its default reads."""
+    return typer.Option(
+        name, parser=parse_duration_s, metavar="TIME", help=words, show_default=default
+    )

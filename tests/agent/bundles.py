@@ -71,7 +71,7 @@ def make_bundle(
         certificates=(
             Certificate(
                 variants=dict.fromkeys(stages, "fp32"),
-                gates={stage: steps for stage in stages[:-1]},
+                gates=dict.fromkeys(stages[:-1], steps),
                 data_sha256="0" * 64,
                 accuracy=0.9,
                 last_stage_accuracy=0.9,

@@ -117,10 +117,13 @@ def test_before_it_was_ready_the_unproven_are_the_suspects() -> None:
 # --- lifecycle
 
 
+def along(state: StageState, *way: Cue) -> list[StageState]:
+    """Return the states that some cues lead through."""
+    return [state := advance(state, cue) for cue in way]
+
+
 def test_the_straight_way_and_back() -> None:
-    state: StageState = "absent"
-    way: list[Cue] = ["fetch", "stored", "start", "load", "drain", "gone"]
-    states = [state := advance(state, cue) for cue in way]
+    states = along("absent", "fetch", "stored", "start", "load", "drain", "gone")
     assert states == ["fetching", "verified", "loading", "loaded", "draining", "verified"]
 
 

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,10 @@ def test_a_second_version_takes_over_under_load(rig: Rig, tmp_path: Path) -> Non
     rig.wait_running(1)
     right = {"1": expected_top1(first, "only"), "2": expected_top1(second, "only")}
     with Load(rig.address(), "digits", first.x) as load:
-        wait_for("some answers", lambda: len(load.answers) > 20)
+        _wait_for_more(load, 20)
         rig.desire(rig.ship(second))
         rig.wait_running(2)
-        before = len(load.answers)
-        wait_for("some more answers", lambda: len(load.answers) > before + 20)
+        _wait_for_more(load, 20)
     assert not load.broken
     assert load.refused == 0
     assert all(a.status == 200 for _, a in load.answers)
@@ -80,12 +80,10 @@ def test_a_killed_runner_comes_back_at_once_and_nothing_is_blamed(rig: Rig, tmp_
     rig.wait_running(1)
     with Load(rig.address(), "digits", built.x) as load:
         for round_ in range(3):
-            before = len(load.answers)
-            wait_for("answers", lambda so_far=before: len(load.answers) > so_far + 20)
+            _wait_for_more(load, 20)
             os.kill(rig.runner_pids()[0], signal.SIGKILL)
-            wait_for("the cut", lambda cuts=round_: len(load.broken) > cuts)
-        before = len(load.answers)
-        wait_for("answers again", lambda: len(load.answers) > before + 20)
+            wait_for("the cut", partial(_was_cut, load, round_ + 1))
+        _wait_for_more(load, 20)
     assert load.refused == 0
     assert all(a.status == 200 for _, a in load.answers)
     first_cut = load.broken[0]
@@ -201,3 +199,12 @@ def test_what_does_not_come_holds_nothing_else_up(rig: Rig, tmp_path: Path) -> N
     assert rig.wait_phase("fetching", "nowhere").running is None
     rig.ship(nowhere)
     rig.wait_running(1, "nowhere")
+
+
+def _wait_for_more(load: Load, count: int) -> None:
+    enough = len(load.answers) + count
+    wait_for("more answers", lambda: len(load.answers) >= enough)
+
+
+def _was_cut(load: Load, times: int) -> bool:
+    return len(load.broken) >= times

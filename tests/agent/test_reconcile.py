@@ -314,7 +314,7 @@ def test_phases_say_how_far_a_cascade_is() -> None:
 def test_a_report_counts_bytes_and_names_what_serves() -> None:
     cascade, serving = wanted(TWO), wanted(ONE)
     choice = Choice(cascade, "rejected", serving, TWO, message="cannot serve")
-    found = reported_cascade(choice, Running((serving,)), lambda ref: 1, lambda _: ())
+    found = reported_cascade(choice, Running((serving,)), lambda _: 1, lambda _: ())
     assert found.bundle.version == 2
     assert found.running == serving.bundle
     assert (found.fetched_bytes, found.total_bytes) == (4, 4000)

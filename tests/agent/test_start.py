@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from protocols.envelope import KeySet, generate_key, public_key
 from tests.brokers import free_port, running_broker
 
 
-def config(**changes: Any) -> Config:
+def config(**changes: object) -> Config:
     return Config.parse({"id": "pi", "broker": {"url": "mqtt://127.0.0.1"}} | changes, "test")
 
 
@@ -83,7 +82,7 @@ def test_state_and_trust_have_their_places(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     found = config()
     assert found.state_dir == tmp_path / "state" / "sluice" / "pi"
-    with pytest.raises(StartError, match="no trust file at .* or .*ctl keygen"):
+    with pytest.raises(StartError, match=r"no trust file at .* or .*ctl keygen"):
         found.key_set()
     (tmp_path / "config" / "sluice").mkdir(parents=True)
     trust(tmp_path / "config" / "sluice" / "trust.json", "release", "controller")
@@ -179,6 +178,11 @@ def test_the_command_line_says_what_keeps_it_from_starting(tmp_path: Path) -> No
     done = agent("run", "--id", "pi")
     assert done.returncode == 2
     assert "give --config FILE, or --broker URL and --id NAME" in done.stderr
+    (tmp_path / "agent.toml").write_text('id = "pi"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n')
+    done = agent("check", "--config", str(tmp_path / "agent.toml"), "--fleet", "lab", *state)
+    assert done.returncode == 2
+    assert "ok  configuration of pi in fleet lab" in done.stdout
+    assert "NOT cannot reach broker mqtt://127.0.0.1:1: " in done.stdout
     done = agent("version")
     assert done.stdout.startswith("sluice-agent ")
 

@@ -186,7 +186,9 @@ def test_another_wish_replaces_the_one_that_loads(stage: Stage) -> None:
 def test_a_death_is_told_with_its_suspects_and_the_restart_is_immediate(stage: Stage) -> None:
     stage.serve(ONE, OTHER)
     (died,) = stage.exits(0, -signal.SIGSEGV, "other", "stranger")
-    assert died == Died(-signal.SIGSEGV, True, False, (OTHER,), (ONE, OTHER))
+    assert died == Died(
+        -signal.SIGSEGV, ready=True, late=False, suspects=(OTHER,), cascades=(ONE, OTHER)
+    )
     stage.ensure(ONE, OTHER)
     assert len(stage.runners) == 2
 

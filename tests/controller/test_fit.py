@@ -77,7 +77,7 @@ def test_what_the_bundle_does_not_have_cannot_be_insisted_on(
     insisted: dict[str, str], said: str
 ) -> None:
     with pytest.raises(FitError, match=said):
-        ladder(None, **insisted)
+        ladder(None, DIGITS, **insisted)
 
 
 def test_too_small_a_device_says_the_numbers() -> None:

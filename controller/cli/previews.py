@@ -1,0 +1,108 @@
+"""What a deployment would mean for each device: for `ctl plan`, and before `ctl deploy`. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.errors import FitError
+from controller.fit import CascadePreview, chosen, forms, model_budget_mib, preview
+from controller.fleet import Device, Fleet
+from controller.planner import ruling_deployments
+from protocols.bundle import Bundle
+from protocols.desired import Deployment
+
+_HELD = frozenset({"verified", "starting", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a deployment would mean for one device."""
+
+    device: str
+    online: bool
+    left_bytes: int = 0
+    """What the device has still to fetch."""
+    preview: CascadePreview | None = None
+    """None: it cannot fit."""
+    unfit: str = ""
+    """"cannot ..." where it cannot."""
+
+
+def prospects(
+    deployment: Deployment, bundle: Bundle, fleet: Fleet, bundles: Mapping[str, Bundle]
+) -> list[Prospect]:
+    """Return what a deployment would mean for each device that it is for and that is known.
+
+    Args:
+        deployment: not yet published.
+        bundle: of the deployment.
+        fleet: what is known.
+        bundles: of the deployments before it, by the SHA-256 of their envelopes; one that is not
+            among them is taken to need nothing.
+    """
+    return [
+        _prospect(deployment, bundle, device, fleet, bundles)
+        for device in fleet.selected(deployment.devices, deployment.selector)
+    ]
+
+
+def _prospect(
+    deployment: Deployment,
+    bundle: Bundle,
+    device: Device,
+    fleet: Fleet,
+    bundles: Mapping[str, Bundle],
+) -> Prospect:
+    room_mib = _room_mib(deployment, device, fleet, bundles)
+    try:
+        found = preview(deployment, bundle, device, room_mib)
+    except FitError as error:
+        return Prospect(device.name, device.online, unfit=str(error))
+    held = _held(device, bundles)
+    wanted = {v.artifact.sha256: v.artifact for v in chosen(bundle, found.form).values()}
+    for ref in (bundle.golden.artifact, deployment.bundle.artifact):
+        wanted[ref.sha256] = ref
+    left = sum(ref.size_bytes for sha256, ref in wanted.items() if sha256 not in held)
+    return Prospect(device.name, device.online, left, found)
+
+
+def _room_mib(
+    deployment: Deployment, device: Device, fleet: Fleet, bundles: Mapping[str, Bundle]
+) -> float | None:
+    """Return what the cascades that rule there, and stay, leave of a device's memory for models."""
+    room = model_budget_mib(device)
+    active = sorted(
+        (d for d in fleet.deployments.values() if not d.aborted), key=lambda d: (d.order, d.id)
+    )
+    for other in ruling_deployments(active, device):
+        bundle = bundles.get(other.bundle.artifact.sha256)
+        if room is None or bundle is None or other.bundle.name == deployment.bundle.name:
+            continue
+        room -= _need_mib(other, bundle, device, room)
+    return room
+
+
+def _need_mib(deployment: Deployment, bundle: Bundle, device: Device, room_mib: float) -> float:
+    try:
+        return forms(deployment, bundle, device, room_mib)[0].resident_mib
+    except FitError:  # it is not there
+        return 0.0
+
+
+def _held(device: Device, bundles: Mapping[str, Bundle]) -> set[str]:
+    """Return the artifacts that a device has, by what it reports."""
+    held: set[str] = set()
+    for cascade in device.reported.cascades if device.reported is not None else ():
+        bundle = bundles.get(cascade.bundle.artifact.sha256)
+        if bundle is None or cascade.phase not in _HELD:
+            continue
+        variants = {stage.name: stage.variant for stage in cascade.stages}
+        held |= {cascade.bundle.artifact.sha256, bundle.golden.artifact.sha256}
+        held |= set(_models(bundle, variants))
+    return held
+
+
+def _models(bundle: Bundle, variants: Mapping[str, str]) -> Iterable[str]:
+    for stage in bundle.stages:
+        for variant in stage.variants:
+            if variants.get(stage.name) == variant.name:
+                yield variant.artifact.sha256

@@ -199,7 +199,7 @@ def _mosquitto(host: str, port: int, data_dir: Path) -> list[str]:
     binary = find_mosquitto()
     if binary is None:
         raise BrokerError(
-            "cannot start mosquitto: it is not on PATH; install it, or pip install 'sluice[demo]' "
+            "cannot start mosquitto: it is not on PATH; install it, or pip install 'amqtt<0.13' "
             "for amqtt"
         )
     config = data_dir / "mosquitto.conf"
@@ -232,7 +232,7 @@ def _amqtt(host: str, port: int) -> list[str]:
     if find_spec("amqtt") is None:
         raise BrokerError(
             "cannot start the embedded broker: neither mosquitto nor amqtt is installed; install "
-            "mosquitto, or pip install 'sluice[demo]'"
+            "mosquitto, or pip install 'amqtt<0.13'"
         )
     return [sys.executable, "-m", "controller.amqtt_broker", host, str(port)]
 

@@ -34,9 +34,16 @@ NEVER = 2.0
 """A threshold above every confidence: nothing leaves, so nothing is lost."""
 
 GRID: NDArray[np.float64] = np.concatenate(
-    [[1.0], 1.0 - np.logspace(-7, -1, 61), np.arange(179, -1, -1) * 0.005]
+    [
+        [1.0],
+        1.0 - np.logspace(-7, -1, 61),
+        np.arange(899, 100, -1) * 0.001,
+        np.logspace(-1, -5, 81),
+        [0.0],
+    ]
 )
-"""Thresholds in the order in which they are tried. Dense next to 1, where softmax crowds."""
+"""Thresholds in the order in which they are tried. Dense next to 1, where softmax crowds, and next
+to 0, where the margins of many classes do."""
 
 
 @dataclass(frozen=True, slots=True)

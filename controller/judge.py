@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +65,7 @@ def take_in(plans: Sequence[StagePlan], samples: Samples | None) -> Given:
     first = readers[0].candidates[0].inputs[0]
     if samples is None:
         shape = first.shape[1:] if first.shape[:1] == (1,) else first.shape
-        rows = [random_inputs([first], seed)[0] for seed in range(RANDOM_SAMPLES)]
-        x = np.stack(rows).reshape(RANDOM_SAMPLES, *shape)
-        samples = Samples(x, None, "", "random input")
+        samples = Samples(_random_samples(first).reshape(-1, *shape), None, "", "random input")
     spec = SampleSpec(name=first.name, shape=samples.x.shape[1:], dtype=samples.dtype)
     for plan in readers:
         for candidate in plan.candidates:
@@ -75,6 +74,14 @@ def take_in(plans: Sequence[StagePlan], samples: Samples | None) -> Given:
             if spec.quantization is None and tensor.dtype == spec.dtype:
                 spec = spec.with_(quantization=tensor.quantization)
     return Given(spec, samples)
+
+
+def _random_samples(spec: TensorSpec) -> NDArray[Any]:
+    """Return random inputs, [n, *spec.shape]; real ones of several amplitudes, for more classes."""
+    rows = [random_inputs([spec], seed)[0] for seed in range(RANDOM_SAMPLES)]
+    if spec.dtype in _FLOATS:
+        rows = [row * row.dtype.type(4 ** (number % 4)) for number, row in enumerate(rows)]
+    return np.stack(rows)
 
 
 def _check_sample(spec: SampleSpec, tensor: TensorSpec, title: str) -> None:

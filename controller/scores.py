@@ -75,9 +75,9 @@ class Runs:
         """Return the folder of a stage's outputs; run its model if nobody has."""
         path = self._path(stage, choice)
         if path not in self._done:
-            folder = Path(self._folder.name) / str(len(self._done))
             sources = self._sources(stage, choice)
-            folder.mkdir(exist_ok=True)
+            folder = Path(self._folder.name) / str(len(self._done))
+            folder.mkdir()
             self._answer(self._plans[stage], choice[stage], sources, folder)
             self._done[path] = folder
         return self._done[path]

@@ -164,7 +164,7 @@ class Session:
             will=self._will(),
         )
         # QoS 0: a connection that lives loses nothing, and after one that broke all documents come
-        # again. At QoS 1 mosquitto drops all but 1,000 of what one filter brings at once.
+        # again.
         self._link.subscribe(*_filters(home), qos=0)
         self._executor = Executor(home, self._link, self.name)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -586,10 +586,14 @@ def _keys(home: Home, mode: Mode) -> KeySet | None:
 
 
 def _filters(home: Home) -> tuple[str, ...]:
-    """One filter for each kind of document, and none that could ever match an artifact."""
+    """One filter for each kind of document, and none that could ever match an artifact.
+
+    Deployments come first: a broker that drops what we are too slow for must not drop these, or
+    their cascades would go from every device.
+    """
     topics = home.topics
     return (
-        *(topics.device("+", kind) for kind in DEVICE_KINDS),
         topics.deployment("+"),
         topics.controller("+"),
+        *(topics.device("+", kind) for kind in DEVICE_KINDS),
     )

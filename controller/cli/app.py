@@ -10,9 +10,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from controller.cli import broker, device, events, keygen, serve, top
+from controller.cli import (
+    broker,
+    cascade,
+    demo,
+    deploy,
+    deployment,
+    device,
+    doctor,
+    events,
+    keygen,
+    model,
+    pins,
+    plan,
+    serve,
+    top,
+)
 from controller.cli.context import Globals
 from controller.cli.exits import is_broken_pipe, report
+
+BUILD, DEPLOY = "Build and sign", "Deploy"
+SEE, PIN, RUN = "See", "Override the planner", "Run"
 
 
 class _Ctl(TyperGroup):
@@ -76,9 +94,21 @@ def _globals(
     ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)
 
 
-app.command()(keygen.keygen)
-app.command()(events.events)
-app.command()(top.top)
-app.command()(serve.serve)
-app.command()(broker.broker)
-app.add_typer(device.app, name="device")
+app.command(rich_help_panel=BUILD)(keygen.keygen)
+app.add_typer(model.app, name="model", rich_help_panel=BUILD)
+app.add_typer(cascade.app, name="cascade", rich_help_panel=BUILD)
+app.command(rich_help_panel=DEPLOY)(plan.plan)
+app.command(rich_help_panel=DEPLOY)(deploy.deploy)
+app.command(rich_help_panel=DEPLOY)(deployment.undeploy)
+app.add_typer(deployment.app, name="deployment", rich_help_panel=DEPLOY)
+app.add_typer(device.app, name="device", rich_help_panel=SEE)
+app.command(rich_help_panel=SEE)(top.top)
+app.command(rich_help_panel=SEE)(events.events)
+app.command(rich_help_panel=SEE)(doctor.doctor)
+app.command(rich_help_panel=PIN)(pins.load)
+app.command(rich_help_panel=PIN)(pins.unload)
+app.command(rich_help_panel=PIN)(pins.threads)
+app.command(rich_help_panel=PIN)(pins.unpin)
+app.command(rich_help_panel=RUN)(serve.serve)
+app.command(rich_help_panel=RUN)(broker.broker)
+app.command(rich_help_panel=RUN)(demo.demo)

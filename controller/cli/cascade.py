@@ -290,7 +290,7 @@ def _facts(found: "StoredBundle") -> list[tuple[str, object]]:
         ("Accuracy", _accuracy(found)),
         ("Golden", f"{bundle.golden.count} samples"),
         ("Size", _size(found)),
-        ("Begins at", f"step {bundle.schedule.base_threshold} of the ladder"),
+        ("Begins at", _base(found)),
     ]
 
 
@@ -301,6 +301,15 @@ def _stage(stage: "Stage") -> str:
 def _accuracy(found: "StoredBundle") -> str | None:
     certificates = found.bundle.certificates
     return f"{certificates[0].accuracy:.1%}" if certificates else None
+
+
+def _base(found: "StoredBundle") -> str | None:
+    """Return the eps that C0 takes, all gates together."""
+    certificates = found.bundle.certificates
+    if not certificates:
+        return None
+    base = found.bundle.schedule.base_threshold
+    return f"eps {sum(ladder[base].eps for ladder in certificates[0].gates.values()):.1%}"
 
 
 def _size(found: "StoredBundle") -> str | None:

@@ -6,7 +6,10 @@ Pure: `doctor` gathers, this judges.
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from protocols.envelope import Role
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -37,7 +40,7 @@ def python(version: tuple[int, int, int]) -> Check:
 def interpreter(name: str | None) -> Check:
     """Judge the interpreter that `ctl model add` and `ctl cascade build` run models with."""
     if name is None:
-        advice = "pip install 'sluice[controller]': needed by model add and cascade build"
+        advice = "pip install ai-edge-litert: needed by model add and cascade build"
         return Check("interpreter", "warn", "none installed", advice)
     return Check("interpreter", "ok", name)
 
@@ -49,9 +52,7 @@ def mosquitto(path: str | None, amqtt: str | None) -> Check:
     if amqtt is not None:
         advice = "install mosquitto for more than a demo"
         return Check("embedded broker", "warn", f"amqtt {amqtt}", advice)
-    advice = (
-        "install mosquitto, or pip install 'sluice[demo]'; not needed with a broker of your own"
-    )
+    advice = "install mosquitto, or pip install 'amqtt<0.13'; not needed with a broker of your own"
     return Check("embedded broker", "warn", "none found", advice)
 
 
@@ -72,23 +73,21 @@ def private_key(role: str, path: str, mode: int | None) -> Check:
     return Check(name, "ok", f"{path}, mode {permissions:04o}")
 
 
-def trust(roles: Mapping[str, Sequence[str]], fleet: str, mine: Mapping[str, str | None]) -> Check:
-    """Judge the key set.
-
-    Args:
-        roles: role -> ids of the trusted keys.
-        fleet: whose key set it is.
-        mine: role -> id of the private key here, None where there is none.
-    """
-    missing = [role for role in ("release", "controller") if not roles.get(role)]
+def trust(roles: "Mapping[Role, Sequence[str]]", fleet: str) -> Check:
+    """Judge the key set: for each role, the ids of the trusted keys."""
+    missing = [role for role, keys in roles.items() if not keys]
     if missing:
-        advice = "run ctl keygen"
-        return Check("trust", "fail", f"no {' and no '.join(missing)} key is trusted", advice)
-    strangers = [role for role, key in mine.items() if key and key not in roles.get(role, ())]
-    if strangers:
-        advice = "devices will refuse what is signed here: put back the keys that trust.json names"
-        return Check("trust", "fail", f"the {strangers[0]} key here is not in trust.json", advice)
+        found = f"no {' and no '.join(missing)} key is trusted"
+        return Check("trust", "fail", found, "put the fleet's trust.json back")
     return Check("trust", "ok", f"fleet {fleet}, {sum(map(len, roles.values()))} keys")
+
+
+def broker(url: str, *, kept: bool) -> Check:
+    """Judge a broker that answers."""
+    if not kept:
+        advice = "allow retained messages there: they are the fleet's database"
+        return Check("broker", "fail", f"{url} does not retain what is published", advice)
+    return Check("broker", "ok", f"{url}, retains documents")
 
 
 def controllers(alive: Sequence[str]) -> Check:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.context import open_session
-from controller.cli.exits import ExitCode
 from controller.cli.options import Devices, Labels, duration_option, parse_selector
 from controller.cli.output import Format, Output, note, out, print_facts, print_rows, table
 from controller.cli.views import (
@@ -16,6 +15,7 @@ from controller.cli.views import (
     device_facts,
     stage_rows,
 )
+from controller.errors import ControllerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,7 @@ def show_device(
     with open_session(ctx) as session:
         if name not in session.fleet.devices:
             known = ", ".join(list(session.fleet.devices)[:10]) or "none"
-            note(f"cannot show {name}: no such device; there are {known}", style="red")
-            raise typer.Exit(ExitCode.INVALID)
+            raise ControllerError(f"cannot show {name}: no such device; there are {known}")
         (device,) = hear(session, lambda fleet: [fleet.device(name)], wait_s)
     print_facts(device_facts(device, time.time()), output, device_document(device))
     if output is Format.TABLE and (rows := stage_rows(device)):

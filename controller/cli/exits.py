@@ -5,7 +5,7 @@ import sys
 import traceback
 from enum import IntEnum
 
-from controller.errors import CatalogError, FitError
+from controller.errors import BrokerError, ControllerError, HomeError
 from protocols.errors import ArtifactError, MessageError, SluiceError, TopicError, TrustError
 
 
@@ -22,14 +22,16 @@ class ExitCode(IntEnum):
     """Timed out, or devices are still pending."""
 
 
-_INVALID = (ArtifactError, CatalogError, FitError, MessageError, TopicError, TrustError)
+_INVALID = (ArtifactError, ControllerError, MessageError, TopicError, TrustError)
+_FAILED = (BrokerError, HomeError)
 
 
 def code_of(error: BaseException) -> ExitCode:
     """Return the exit code that an error ends a command with."""
     if isinstance(error, TimeoutError):
         return ExitCode.PENDING
-    return ExitCode.INVALID if isinstance(error, _INVALID) else ExitCode.ERROR
+    invalid = isinstance(error, _INVALID) and not isinstance(error, _FAILED)
+    return ExitCode.INVALID if invalid else ExitCode.ERROR
 
 
 def is_broken_pipe(error: BaseException) -> bool:

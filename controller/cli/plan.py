@@ -19,13 +19,13 @@ from controller.cli.output import Column, Format, Output, error_line, note, prin
 from controller.cli.schedules import ScheduleFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from controller.cli.previews import Prospect
     from controller.steps import Step
 
 
-def plan(  # noqa: PLR0917 - one parameter an option
+def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     ctx: typer.Context,
     bundle: Bundle,
     names: Devices = None,
@@ -76,16 +76,6 @@ def print_prospects(found: "Sequence[Prospect]") -> None:
             error_line(one.unfit)
 
 
-COLUMNS: "list[Column[Prospect]]" = [
-    Column("DEVICE", lambda p: p.device),
-    Column("STATUS", lambda p: "online" if p.online else "offline"),
-    Column("FORM", lambda p: _form(p), wrap=True),
-    Column("TO FETCH", lambda p: words.size(p.left_bytes), right=True),
-    *(Column(f"R{rung} MIB", lambda p, rung=rung: _peak(p, rung), right=True) for rung in range(5)),
-    Column("ANSWER", lambda p: words.milliseconds(p.preview.answer_ms) if p.preview else None),
-]
-
-
 def _form(prospect: "Prospect") -> str | None:
     if prospect.preview is None:
         return None
@@ -96,8 +86,21 @@ def _form(prospect: "Prospect") -> str | None:
     )
 
 
-def _peak(prospect: "Prospect", rung: int) -> str | None:
-    return None if prospect.preview is None else f"{prospect.preview.peak_mib[rung]:.1f}"
+def _peak(rung: int) -> "Callable[[Prospect], str | None]":
+    def cell(prospect: "Prospect") -> str | None:
+        return None if prospect.preview is None else f"{prospect.preview.peak_mib[rung]:.1f}"
+
+    return cell
+
+
+COLUMNS: "list[Column[Prospect]]" = [
+    Column("DEVICE", lambda p: p.device),
+    Column("STATUS", lambda p: "online" if p.online else "offline"),
+    Column("FORM", _form, wrap=True),
+    Column("FETCH", lambda p: words.size(p.left_bytes), right=True),
+    *(Column(f"R{rung} MIB", _peak(rung), right=True) for rung in range(5)),
+    Column("ANSWER", lambda p: words.milliseconds(p.preview.answer_ms) if p.preview else None),
+]
 
 
 def _document(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> dict[str, object]:

@@ -23,6 +23,13 @@ def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def one_home(tmp_path: Path) -> Iterator[Home]:
+    """A home of a new fleet on the best broker that is installed."""
+    with embedded_broker(data_dir=tmp_path / "broker") as url:
+        yield new_home(tmp_path / "home", url)
+
+
+@pytest.fixture
 def home(tmp_path: Path, broker_url: str) -> Home:
     """A home of a new fleet on the broker, with keys."""
     return new_home(tmp_path / "home", broker_url)

@@ -372,8 +372,9 @@ MALFORMED = 2000
 
 
 def test_two_thousand_malformed_payloads_change_nothing(
-    home: Home, caplog: pytest.LogCaptureFixture
+    one_home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
+    home = one_home
     ref = shelve(home, BUNDLE)
     with scripted(home, "a"), Session(home, "serve") as server:
         with Session(home, "deploy") as session:

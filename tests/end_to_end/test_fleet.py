@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_broker_killed_and_back(fleet: Stack) -> None:
     fleet.start_broker()
     fleet.observer.status.clear()
     for name in NAMES:
-        wait_for(f"{name} online again", lambda n=name: fleet.observer.status.get(n))
+        wait_for(f"{name} online again", partial(fleet.observer.status.get, name))
     build(fleet, LARGE_FP32)
     fleet.ctl("deploy", "digits@2", "--timeout", "60s")
     assert all(fleet.observer.running(name, "digits", 2) for name in NAMES)
@@ -110,7 +111,7 @@ def test_controller_restarted_in_the_middle_of_a_deployment(stack: Stack) -> Non
     assert not stack.observer.running("bob", "digits", 1)
     stack.start_ctl("serve")
     for name in ("bob", "cleo"):
-        wait_for(name, lambda n=name: stack.observer.running(n, "digits", 1))
+        wait_for(name, partial(stack.observer.running, name, "digits", 1))
         assert share_right(stack, name, 10) > 0
 
 

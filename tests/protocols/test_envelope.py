@@ -26,7 +26,7 @@ from protocols.envelope import (
 )
 from protocols.errors import MessageError, SluiceError, TrustError
 
-ALICE, BOB, SERVER, STRANGER = (generate_key() for _ in range(4))
+ALICE, BOB, SERVER, STRANGER = (bytes([number]) * 32 for number in range(1, 5))
 PAYLOAD = Pins(fleet="home", device="pi-1", by="alice")
 TRUST = KeySet(
     fleet="home",
@@ -37,6 +37,13 @@ TRUST = KeySet(
     ),
 )
 TWO_OF_THREE = TRUST.with_(threshold={"release": 2, "controller": 1})
+
+
+def test_a_generated_key_is_new_and_signs() -> None:
+    one, other = generate_key(), generate_key()
+    assert one != other
+    trust = KeySet(fleet="home", keys=(public_key(one, "release"),))
+    assert verify(sign(PAYLOAD, PINS, [one]).encode(), PINS, trust) == PAYLOAD.encode()
 
 
 def edited(envelope: Envelope, edit: Callable[[dict[str, Any]], None]) -> bytes:
@@ -97,7 +104,9 @@ def test_a_relabelled_envelope_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload_type", "signer", "role"), [(PINS, SERVER, "release"), (DESIRED, ALICE, "controller")]
+    ("payload_type", "signer", "role"),
+    [(PINS, SERVER, "release"), (DESIRED, ALICE, "controller")],
+    ids=["pins", "desired"],
 )
 def test_a_key_of_the_other_role_does_not_count(
     payload_type: PayloadType, signer: bytes, role: str

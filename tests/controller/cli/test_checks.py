@@ -32,12 +32,13 @@ def test_a_private_key_is_for_its_owner_alone(mode: int | None, level: str) -> N
 
 
 def test_trust() -> None:
-    both = {"release": ["a"], "controller": ["b"]}
-    assert checks.trust(both, "home", {"release": "a", "controller": None}).level == "ok"
-    assert "controller" in checks.trust({"release": ["a"]}, "home", {}).found
-    stranger = checks.trust(both, "home", {"release": "z"})
-    assert stranger.level == "fail"
-    assert "release key" in stranger.found
+    assert checks.trust({"release": ["a"], "controller": ["b"]}, "home").level == "ok"
+    assert "controller" in checks.trust({"release": ["a"], "controller": []}, "home").found
+
+
+def test_a_broker_must_retain() -> None:
+    assert checks.broker("mqtt://x:1", kept=True).level == "ok"
+    assert checks.broker("mqtt://x:1", kept=False).level == "fail"
 
 
 def test_devices_and_controllers() -> None:

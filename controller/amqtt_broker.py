@@ -7,6 +7,7 @@ It speaks MQTT 3.1.1, has no working access control and keeps nothing on disk.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -54,11 +55,11 @@ async def serve(host: str, port: int) -> None:
             },
         }
     )
-    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        # Its own shutdown may wait for a client for ever, and there is nothing to be kept.
+        asyncio.get_running_loop().add_signal_handler(number, os._exit, 0)
     await broker.start()
-    await stopped.wait()  # its own shutdown may wait for a client for ever, and it keeps nothing
+    await asyncio.Event().wait()
 
 
 def main(host: str, port: str) -> None:

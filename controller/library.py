@@ -79,11 +79,13 @@ def keep_artifact(home: Home, ref: ArtifactRef, content: bytes) -> Path:
     target = home.artifact_path(ref.sha256)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            path = Path(folder) / ref.sha256
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            path.replace(target)
     except OSError as error:
         raise CatalogError(f"cannot write {target}: {error}") from error
     return target

@@ -165,7 +165,8 @@ def _check_finite(x: NDArray[Any], what: str) -> None:
 def _narrowed(x: NDArray[Any], what: str) -> NDArray[Any]:
     name = x.dtype.name
     if name in _NARROWER:
-        narrow = x.astype(_NARROWER[name])
+        with np.errstate(over="ignore"):  # infinity is what we look for
+            narrow = x.astype(_NARROWER[name])
         if x.dtype.kind == "f":
             _check_finite(narrow, f"{what} as float32")
         return narrow

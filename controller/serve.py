@@ -12,11 +12,12 @@ from controller.errors import HomeError
 from controller.home import Home
 from controller.planner import PlannerPolicy
 from controller.session import DEFAULT_POLICY, Session
+from protocols.errors import LinkError
 
 log = logging.getLogger("sluice.serve")
 
-CONNECT_TIMEOUT_S = 60.0
-"""Longer than a person waits for a command: at boot the broker may come after us."""
+TRY_S = 3.0
+"""How long one attempt to reach the broker lasts, and so how long a stop may take meanwhile."""
 
 
 def serve(
@@ -29,7 +30,8 @@ def serve(
 ) -> None:
     """Plan for the fleet until `stop` is set.
 
-    A connection that breaks later comes back by itself; whatever is malformed is logged.
+    It waits for a broker that is not there yet, as at boot; a connection that breaks later comes
+    back by itself; whatever is malformed is logged.
 
     Args:
         home: broker, fleet, controller key and catalog.
@@ -40,18 +42,21 @@ def serve(
 
     Raises:
         HomeError: the controller key or trust.json cannot be used, or this name serves already.
-        LinkError: the broker does not come within a minute.
     """
-    with (
-        _alone(home, name or home.controller),
-        Session(
-            home, "serve", name=name, policy=policy, connect_timeout_s=CONNECT_TIMEOUT_S
-        ) as session,
-    ):
-        log.info("%s serves fleet %s on %s", session.name, home.fleet, home.broker.url)
-        ready(session)
-        (stop or threading.Event()).wait()
-        log.info("%s stops", session.name)
+    stop = stop or threading.Event()
+    with _alone(home, name or home.controller):
+        while not stop.is_set():
+            session = Session(home, "serve", name=name, policy=policy, connect_timeout_s=TRY_S)
+            try:
+                session.open()
+            except LinkError as error:
+                log.warning("%s", error)
+                continue
+            with contextlib.closing(session):
+                log.info("%s serves fleet %s on %s", session.name, home.fleet, home.broker.url)
+                ready(session)
+                stop.wait()
+                log.info("%s stops", session.name)
 
 
 def stop_on_signal() -> threading.Event:

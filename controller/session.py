@@ -12,13 +12,11 @@ import logging
 import queue
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 from controller.deployments import named_artifacts
 from controller.election import electorate
@@ -26,35 +24,24 @@ from controller.errors import HomeError
 from controller.execute import Executor, OnBytes, Published
 from controller.fleet import Change, Fleet
 from controller.home import Home
-from controller.library import fetch_bundle, load_bundle
 from controller.planner import PlannerPolicy, is_due, plan
+from controller.presence import Mode, Presence, controller_name, last_will
 from controller.repair import stalled_bundles
-from controller.signing import has_key
+from controller.shelf import Job, Shelf
 from controller.steps import CannotFit, PutArtifact, Step
+from controller.sync import QUIET_S, Sync, filters, marker_topic
 from protocols.bundle import Bundle, BundleRef
-from protocols.desired import ControllerMode, ControllerStatus
 from protocols.device import Event
 from protocols.envelope import KeySet
 from protocols.errors import LinkError, SluiceError
-from protocols.link import Link, Will
-from protocols.topics import DEVICE_KINDS
+from protocols.link import Link
 
 log = logging.getLogger("sluice.session")
 
-Mode = Literal["watch", "deploy", "serve"]
-"""`watch` reads. `deploy` publishes too, and plans while no `serve` is alive. `serve` plans."""
-
 CONNECT_TIMEOUT_S = 10.0
-QUIET_S = 0.1
-"""No retained document for so long after the marker came back: all have come."""
-MARKER_TIMEOUT_S = 3.0
-"""A broker that does not let us publish the marker never returns it."""
 PLAN_EVERY_S = 0.2
-FETCH_AGAIN_S = 10.0
 LOOK_EVERY_S = 5.0
 REPAIR_EVERY_S = 60.0
-LEAVE_TIMEOUT_S = 2.0
-ANNOUNCE_AGAIN_S = 2.0
 EVENTS_KEPT = 2000
 _BATCH = 1000
 
@@ -73,8 +60,6 @@ class _Message:
 @dataclass(frozen=True, slots=True)
 class _Connected:
     marker: str
-    """A topic of our own: what is published there after the subscriptions comes back after all
-    that the broker retains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +71,6 @@ class _Disconnected:
 class _Fetched:
     ref: BundleRef
     bundle: Bundle | None
-
-
-@dataclass(slots=True)
-class _Sync:
-    """The documents are coming, after a connect."""
-
-    fleet: Fleet
-    marker: str
-    since_s: float
-    heard_s: float
-    returned: bool = False
-
-    def is_done(self, now_s: float) -> bool:
-        """Whether all have come."""
-        wait_s = QUIET_S if self.returned else MARKER_TIMEOUT_S
-        return now_s - self.heard_s >= wait_s
 
 
 _Item = _Message | _Connected | _Disconnected | _Fetched | None
@@ -132,83 +101,85 @@ class Session:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self.home, self.mode, self.policy = home, mode, policy
-        self.name = name or _name(home, mode)
+        self.name = name or controller_name(home, mode)
         self._connect_timeout_s = connect_timeout_s
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._keys = _keys(home, mode)
-        self._fleet = Fleet(home.topics, self._keys)
-        self._sync: _Sync | None = None
+        keys = _keys(home, mode)
+        self._fleet = Fleet(home.topics, keys)
+        self._sync: Sync | None = None
         self._synced = False
         self._lost_reason = ""
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._event_count = 0
-        self._bundles: dict[str, Bundle] = {}
-        self._fetch_after_s: dict[str, float] = {}
         self._dirty: set[str] = set()
         self._all_dirty = False
         self._planned_s: dict[str, float] = {}
         self._next_plan_s = 0.0
-        self._announced = False
-        self._announced_s = float("-inf")
         self._unfit: dict[tuple[str, str], str] = {}
         self._repair_after_s: dict[str, float] = {}
         self._look_s = 0.0
-        self._can_control = mode == "serve" or (mode == "deploy" and has_key(home, "controller"))
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._shelf = Shelf(
+            home,
+            keys,
+            self._jobs.put if mode != "watch" else None,
+            lambda ref, bundle: self._inbox.put(_Fetched(ref, bundle)),
+        )
         self._link = Link(
             home.broker,
             f"{home.fleet}-ctl-{self.name}",
             lambda topic, payload, retained: self._inbox.put(_Message(topic, payload, retained)),
             on_connected=self._on_connected,
             on_disconnected=lambda reason: self._inbox.put(_Disconnected(reason)),
-            will=self._will(),
+            will=last_will(home, mode, self.name),
         )
         # QoS 0: a connection that lives loses nothing, and after one that broke all documents come
         # again.
-        self._link.subscribe(*_filters(home), qos=0)
+        self._link.subscribe(*filters(home.topics), qos=0)
         self._executor = Executor(home, self._link, self.name)
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._presence = Presence(home, self._link, self._executor, mode, self.name)
         self._threads = (
             threading.Thread(target=self._run, name="session", daemon=True),
             threading.Thread(target=self._work, name="session-jobs", daemon=True),
         )
 
     def __enter__(self) -> Self:
-        self._check_key()
+        self.open()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect and wait until the fleet is known. Once in a session's life.
+
+        Raises:
+            HomeError, LinkError: as the class says.
+        """
+        self._presence.check_key()
         for thread in self._threads:
             thread.start()
         self._link.start()
         with self._changed:
             self._changed.wait_for(lambda: self._synced, self._connect_timeout_s)
         if not self._synced:
-            self.__exit__()
+            self.close()
             raise LinkError(
                 f"cannot reach broker {self.home.broker.url}: "
                 f"{self._lost_reason or 'no connection'} in {self._connect_timeout_s:g} s; is it "
                 "running? (`ctl broker` starts one)"
             )
-        return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Say that we are gone, and disconnect."""
         self._inbox.put(None)
         self._jobs.put(None)
         for thread in self._threads:
             thread.join(5)
         if self._link.connected:
-            self._leave()
+            self._presence.leave()
         self._link.stop()
-
-    def _check_key(self) -> None:
-        """Who serves needs the controller key; who deploys only goes without its powers."""
-        if not self._can_control:
-            return
-        try:
-            self._executor.signer("controller")
-        except HomeError as error:
-            if self.mode == "serve":
-                raise
-            log.warning("%s; only a `ctl serve` can carry deployments out", error)
-            self._can_control = False
 
     # What others may ask, from any thread.
 
@@ -222,7 +193,7 @@ class Session:
     def bundles(self) -> dict[str, Bundle]:
         """The bundles of all deployments that could be read, by the SHA-256 of their envelopes."""
         with self._changed:
-            return self._bundles.copy()
+            return self._shelf.bundles.copy()
 
     @property
     def connected(self) -> bool:
@@ -233,7 +204,7 @@ class Session:
     def acting(self) -> bool:
         """Whether this session would plan for a device now: there must be somebody who does."""
         with self._changed:
-            return self._mode_to_announce() is not None
+            return self._presence.stands_as(self._fleet) is not None
 
     def events(self) -> tuple[Event, ...]:
         """Return the last events since the session began, oldest first."""
@@ -318,7 +289,7 @@ class Session:
     def _act(self) -> None:
         """Do what may be due. An unforeseen fault in it must not end the planner."""
         try:
-            self._announce()
+            self._presence.announce(self._fleet)
             self._plan()
             self._look_around()
         except Exception:
@@ -347,23 +318,21 @@ class Session:
             case _Message(topic, payload, retained):
                 self._fold(topic, payload, retained=retained)
             case _Connected(marker):
-                now_s = time.monotonic()
-                self._sync = _Sync(self._fleet.without_documents(), marker, now_s, now_s)
+                documents = self._fleet.without_documents()
+                self._sync = Sync(documents, marker, time.monotonic())
             case _Disconnected(reason):
                 self._lost_reason, self._synced, self._sync = reason, False, None
                 log.warning("lost broker %s: %s", self.home.broker.url, reason)
             case _Fetched(ref, bundle):
-                self._have(ref, bundle)
+                self._shelf.have(ref, bundle)
+                self._all_dirty = True
 
     def _fold(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """Take a message in. Whatever is wrong with it is said in the log, and changes nothing."""
         fleet = self._fleet
         if self._sync is not None:
             fleet = self._sync.fleet
-            if topic == self._sync.marker:
-                self._sync.returned = True
-            if retained:
-                self._sync.heard_s = time.monotonic()
+            self._sync.hear(topic, time.monotonic(), retained=retained)
         try:
             change = fleet.fold(topic, payload, time.time(), retained=retained)
         except SluiceError as error:
@@ -405,40 +374,12 @@ class Session:
             log.warning("the broker does not return what we publish; going on without")
         self._fleet, self._sync = self._sync.fleet, None
         self._synced, self._all_dirty = True, True
-        self._announced_s = float("-inf")
+        self._presence.forget()
         self._want_bundles()
 
     def _want_bundles(self) -> None:
-        """Have the bundles of all deployments: from the catalog, else from the broker."""
-        now_s = time.monotonic()
-        for deployment in self._fleet.deployments.values():
-            ref = deployment.bundle
-            sha256 = ref.artifact.sha256
-            if sha256 in self._bundles or now_s < self._fetch_after_s.get(sha256, 0.0):
-                continue
-            if (bundle := self._load(ref)) is not None:
-                self._have(ref, bundle)
-            elif self.mode != "watch":
-                self._fetch_after_s[sha256] = float("inf")
-                self._jobs.put(partial(self._fetch, ref))
-
-    def _load(self, ref: BundleRef) -> Bundle | None:
-        if self._keys is None:
-            return None
-        try:
-            return load_bundle(self.home, ref, self._keys)
-        except SluiceError as error:
-            log.warning("%s", error)
-            return None
-
-    def _have(self, ref: BundleRef, bundle: Bundle | None) -> None:
-        sha256 = ref.artifact.sha256
-        if bundle is None:
-            self._fetch_after_s[sha256] = time.monotonic() + FETCH_AGAIN_S
-            return
-        self._fetch_after_s.pop(sha256, None)
-        self._bundles[sha256] = bundle
-        self._all_dirty = True
+        if self._shelf.want(d.bundle for d in self._fleet.deployments.values()):
+            self._all_dirty = True
 
     def _plan(self) -> None:
         """Plan what has changed, where it is ours, and carry the steps out."""
@@ -450,9 +391,8 @@ class Session:
         self._dirty, self._all_dirty = set(), False
         if self.name not in electorate(self._fleet.controllers.values()):
             return
-        for step in plan(
-            self._fleet, self._bundles, time.time(), self.name, self.policy, devices=devices
-        ):
+        bundles, now_s = self._shelf.bundles, time.time()
+        for step in plan(self._fleet, bundles, now_s, self.name, self.policy, devices=devices):
             self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
@@ -483,72 +423,19 @@ class Session:
             return
         self._look_s = now_s + LOOK_EVERY_S
         self._want_bundles()
-        if self.mode != "serve":
-            return
-        for ref in stalled_bundles(self._fleet, self.name, time.time()):
-            sha256 = ref.artifact.sha256
-            if sha256 in self._bundles and now_s >= self._repair_after_s.get(sha256, 0.0):
-                self._repair_after_s[sha256] = now_s + REPAIR_EVERY_S
-                self._jobs.put(partial(self.repair, ref, self._bundles[sha256]))
-
-    # Who controls.
-
-    def _mode_to_announce(self) -> ControllerMode | None:
-        """Return as what this session stands for election; None: it does not."""
-        if self.mode == "serve":
-            return "serve"
-        if self.mode == "deploy" and self._can_control and not self._fleet.alive("serve"):
-            return "deploy"
-        return None
-
-    def _announce(self) -> None:
-        """Say that we are here, after each connect and whenever the broker says otherwise."""
-        mode, now_s = self._mode_to_announce(), time.monotonic()
-        if mode is None or now_s - self._announced_s < ANNOUNCE_AGAIN_S:
-            return
-        status = self._status(mode, online=True)
-        if self._fleet.controllers.get(self.name) != status:
-            self._announced, self._announced_s = True, now_s
-            self._link.publish(self._topic, status.encode(), retain=True)
-
-    def _leave(self) -> None:
-        """Say that we are gone, so that others take over at once."""
-        if not self._announced:
-            return
-        gone = b"" if self.mode == "deploy" else self._status("serve", online=False).encode()
-        try:
-            self._link.publish_and_wait(self._topic, gone, retain=True, timeout_s=LEAVE_TIMEOUT_S)
-        except LinkError as error:
-            log.warning("%s", error)
-
-    @property
-    def _topic(self) -> str:
-        return self.home.topics.controller(self.name)
-
-    def _status(self, mode: ControllerMode, *, online: bool) -> ControllerStatus:
-        return ControllerStatus(
-            controller=self.name,
-            online=online,
-            mode=mode,
-            version=version("sluice"),
-            public_key_id=self._executor.signer("controller").key_id,
-        )
-
-    def _will(self) -> Will | None:
-        """A `serve` stays known when it dies, a `deploy` leaves no trace."""
         if self.mode == "watch":
-            return None
-        if self.mode == "deploy":
-            return Will(self._topic, b"")
-        offline = ControllerStatus(
-            controller=self.name, online=False, mode="serve", version=version("sluice")
-        )
-        return Will(self._topic, offline.encode())
+            return
+        for ref in stalled_bundles(self._fleet, time.time()):
+            sha256 = ref.artifact.sha256
+            bundle = self._shelf.bundles.get(sha256)
+            if bundle is not None and now_s >= self._repair_after_s.get(sha256, 0.0):
+                self._repair_after_s[sha256] = now_s + REPAIR_EVERY_S
+                self._jobs.put(partial(self.repair, ref, bundle))
 
     # paho's thread.
 
     def _on_connected(self) -> None:
-        marker = self.home.topics.controller(f"marker-{uuid.uuid4().hex[:12]}")
+        marker = marker_topic(self.home.topics)
         self._inbox.put(_Connected(marker))
         self._link.publish(marker, b"")
 
@@ -556,22 +443,10 @@ class Session:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
-
-    def _fetch(self, ref: BundleRef) -> None:
-        bundle = None
-        try:
-            if self._keys is not None:
-                bundle = fetch_bundle(self.home, ref, self._keys)
-        except SluiceError as error:
-            log.warning("cannot use deployment of %s@%s: %s", ref.name, ref.version, error)
-        self._inbox.put(_Fetched(ref, bundle))
-
-
-def _name(home: Home, mode: Mode) -> str:
-    if mode == "serve":
-        return home.controller
-    return f"{home.controller[:50]}-{uuid.uuid4().hex[:6]}"
+            try:
+                job()
+            except Exception:
+                log.exception("cannot finish a job in the background (unexpected)")
 
 
 def _keys(home: Home, mode: Mode) -> KeySet | None:
@@ -583,17 +458,3 @@ def _keys(home: Home, mode: Mode) -> KeySet | None:
             raise
         log.warning("%s; signed documents are not shown", error)
         return None
-
-
-def _filters(home: Home) -> tuple[str, ...]:
-    """One filter for each kind of document, and none that could ever match an artifact.
-
-    Deployments come first: a broker that drops what we are too slow for must not drop these, or
-    their cascades would go from every device.
-    """
-    topics = home.topics
-    return (
-        topics.deployment("+"),
-        topics.controller("+"),
-        *(topics.device("+", kind) for kind in DEVICE_KINDS),
-    )

@@ -12,6 +12,9 @@ from controller.cli.output import note
 if TYPE_CHECKING:
     from controller.home import Home
     from controller.session import Mode, Session
+    from protocols.link import Broker
+
+_KNOCK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,41 @@ def open_home(ctx: typer.Context) -> "Home":
 
 
 def open_session(ctx: typer.Context, mode: "Mode" = "watch") -> "Session":
-    """Return a session with the fleet, to be used as a context manager."""
+    """Return a session with the fleet, to be used as a context manager.
+
+    Raises:
+        HomeError, TopicError: as `open_home`.
+        LinkError: nobody listens at the broker's address. A session itself would wait for it.
+    """
     from controller.session import Session  # noqa: PLC0415 - MQTT, when a command needs it
 
-    return Session(open_home(ctx), mode)
+    show_log()
+    home = open_home(ctx)
+    _knock(home.broker)
+    return Session(home, mode)
+
+
+def _knock(broker: "Broker") -> None:
+    import socket  # noqa: PLC0415
+
+    from protocols.errors import LinkError  # noqa: PLC0415
+
+    try:
+        socket.create_connection((broker.host, broker.port), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise LinkError(
+            f"cannot reach broker {broker.url}: {error.strerror or error}; is it running? "
+            "(`ctl broker` starts one)"
+        ) from error
 
 
 def show_log(level: int = logging.WARNING, form: str = "%(message)s") -> None:
     """Show what the controller logs, from this level on."""
     handler = _Notes()
     handler.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    log = logging.getLogger("sluice")
+    log.handlers = [handler]
+    log.setLevel(level)
 
 
 def whoami() -> str:

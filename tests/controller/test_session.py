@@ -267,7 +267,7 @@ def test_when_a_server_goes_the_other_takes_over(home: Home, tmp_path: Path) -> 
         stack.enter_context(one)
         two = stack.enter_context(Session(other, "serve", name="two"))
         wait(two, lambda fleet: fleet.alive("serve") == ["one", "two"])
-        one.__exit__()
+        one.close()
         wait(two, lambda fleet: fleet.alive("serve") == ["two"])
         stack.enter_context(scripted(home, *names))
         session = stack.enter_context(Session(home, "deploy"))
@@ -310,7 +310,7 @@ def test_a_broker_that_is_not_there_is_said(tmp_path: Path) -> None:
     home = new_home(tmp_path)
 
     with pytest.raises(LinkError, match=r"cannot reach broker mqtt://127\.0\.0\.1:1:"):
-        Session(home, connect_timeout_s=0.2).__enter__()
+        Session(home, connect_timeout_s=0.2).open()
 
 
 def test_who_serves_needs_the_key_and_who_watches_needs_nothing(home: Home, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_who_serves_needs_the_key_and_who_watches_needs_nothing(home: Home, tmp_
         Session(bare, "deploy")
     key_path(home, "controller").chmod(0o644)
     with pytest.raises(HomeError, match="mode 0644"):
-        Session(home, "serve").__enter__()
+        Session(home, "serve").open()
     with Session(home, "deploy") as session:
         assert not session.acting
 

@@ -15,6 +15,7 @@ from controller.broker import start_broker
 from protocols.device import Event, Inventory, Reported, ReportedCascade, Status, Telemetry
 from protocols.link import Broker, Link
 from protocols.topics import Topics
+from tests.agent.picture import Picture
 
 FLEET = "test"
 Found = TypeVar("Found")
@@ -164,34 +165,39 @@ class Stack:
 
     def start_ctl(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a `ctl` command that goes on in the background."""
-        log = (self.folder / f"ctl-{arguments[0]}-{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "controller", *arguments],
-            env=self.env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / f"ctl-{arguments[0]}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "controller", *arguments],
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self.processes.append(process)
         return process
 
     def start_agent(self, name: str, extra: str = "") -> Agent:
-        """Start an agent with a configuration file of its own; `extra` is more TOML."""
+        """Start an agent on a calm machine: what the tests' own machine does is not the matter.
+
+        `extra` is more TOML for its configuration file.
+        """
         state_dir = self.folder / name
         state_dir.mkdir(exist_ok=True)
+        calm = Picture(self.folder / f"{name}-root", total_mib=8192)
         config = self.folder / f"{name}.toml"
         config.write_text(
             f'id = "{name}"\nfleet = "{FLEET}"\nstate_dir = "{state_dir}"\n'
             f'trust = "{self.home / "trust.json"}"\n'
             f'[broker]\nurl = "{self.broker_url}"\n'
             f'[inference]\ntcp = "127.0.0.1:0"\n'
+            f'[sensors]\nsysroot = "{calm.root}"\n'
             f"[telemetry]\ninterval_s = 0.5\n{extra}"
         )
-        log = (self.folder / f"{name}.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(config)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--config", str(config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self.processes.append(process)
         self.agents[name] = Agent(name, state_dir, config, process)
         return self.agents[name]

@@ -59,7 +59,7 @@ def test_an_artifact_has_a_digest_and_a_size(change: dict[str, Any]) -> None:
         ArtifactRef(sha256="0" * 64, size_bytes=1).with_(**change)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bundles())
 def test_every_artifact_is_listed_once(bundle: Bundle) -> None:
     named = {v.artifact for stage in bundle.stages for v in stage.variants}

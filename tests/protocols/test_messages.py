@@ -55,7 +55,7 @@ def test_every_message_of_the_wire_is_tested_here() -> None:
 
 @every_class
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -235,7 +235,9 @@ class Roster:
         """Give what serves its targets, and replace it if something else should serve."""
         serve, serving = self._serve(), self._swap.serving
         if serving is not None:
-            self._swap.apply(self._plans(serving.cascades), cause)
+            wanted = {choice.wanted.bundle.name for choice in self._choices}
+            stay = tuple(c for c in serving.cascades if c.bundle.name in wanted)
+            self._swap.apply(self._plans(stay), cause)
         if serving is None or not self._waits():
             self._swap.ensure(self._lineup(serve), roomy=self._is_roomy(serve))
         if self._swap.next is not None:
@@ -263,7 +265,7 @@ class Roster:
                 ):
                     before = self._book.entry(cascade, change.stage).threads
                     self._book.changed(cascade, change)
-                    self._herald.stage(change, before)
+                    self._herald.stage(change, before, time.monotonic())
                     return
 
     def _judge(self, cascade: DesiredCascade, message: str) -> None:

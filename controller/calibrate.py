@@ -71,8 +71,8 @@ class Calibration:
 
     @property
     def saves(self) -> bool:
-        """Whether a step of the ladder lets any gate answer."""
-        return any(step.threshold < NEVER for ladder in self.gates.values() for step in ladder)
+        """Whether any answer leaves early at any step of the ladder."""
+        return any(step.escalated < 1 for ladder in self.gates.values() for step in ladder)
 
 
 def binomial_tail(harms: int, n: int, eps: float) -> float:

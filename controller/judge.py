@@ -270,8 +270,7 @@ def _base(recipe: Recipe, steps: Sequence[float]) -> int:
 def _never(recipe: Recipe, found: Calibration) -> str:
     shares = ", ".join(f"{stage} {share:.1%}" for stage, share in found.stage_accuracy.items())
     return (
-        f"cannot build {recipe.name}: no threshold is certified at any eps up to "
-        f"{max(found.eps):.1%}, because even the surest answers of the gated stages are wrong too "
-        f"often where the last stage is right (accuracy: {shares}); "
-        "are the samples scaled as in training?"
+        f"cannot build {recipe.name}: at no eps up to {max(found.eps):.1%} may an answer leave "
+        "early, because even the surest ones of the gated stages are wrong too often where the "
+        f"last stage is right (accuracy: {shares}); are the samples scaled as in training?"
     )

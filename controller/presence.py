@@ -32,7 +32,7 @@ def controller_name(home: Home, mode: Mode) -> str:
 
 
 def last_will(home: Home, mode: Mode, name: str) -> Will | None:
-    """Return what the broker says when we die: a `serve` stays known, a `deploy` leaves no trace."""
+    """Return what the broker says when we die; a `serve` stays known, a `deploy` does not."""
     topic = home.topics.controller(name)
     match mode:
         case "watch":

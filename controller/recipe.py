@@ -170,7 +170,8 @@ def _check_reads(stages: Sequence[StageRecipe]) -> None:
         raise BuildError("cannot build: no stages; give --stage NAME=MODEL")
     seen: list[str] = []
     for stage in stages:
-        if stage.source is not None and stage.source not in seen:
+        chained = stage.reads.startswith(_CHAINED) and stage.source in seen
+        if stage.reads != "request" and not chained:
             earlier = ", ".join(f"stage:{name}" for name in seen)
             raise BuildError(
                 f"cannot build: stage {stage.name!r} reads {stage.reads!r}; it may read "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.calibrate import NEVER, Calibration
+from controller.calibrate import Calibration
 from controller.judge import DEFAULT_EPS, Given, Judged
 from controller.recipe import Recipe
 from controller.resolve import Choice, StagePlan, chain, choices
@@ -111,9 +111,13 @@ def _worth(ladder: Ladder) -> Iterator[str]:
     names = ", ".join(f"{stage}={variant}" for stage, variant in ladder.variants.items())
     base = ladder.steps[ladder.base]
     *early, last = ladder.accuracy
-    if all(gate.threshold >= NEVER for gate in base.gates.values()):
-        yield f"{names}: at eps {base.eps:.1%} no answer leaves before the last stage"
-    if base.answer_ms >= ladder.alone_ms:
+    if all(gate.escalated == 1 for gate in base.gates.values()):
+        wider = [
+            step.eps for step in ladder.steps if any(g.escalated < 1 for g in step.gates.values())
+        ]
+        hint = f"; at eps {wider[0]:.1%} some do" if wider else ""
+        yield f"{names}: at eps {base.eps:.1%} no answer leaves before the last stage{hint}"
+    elif base.answer_ms >= ladder.alone_ms:
         yield (
             f"{names}: saves nothing: {base.answer_ms:.3g} ms an answer are expected, "
             f"{last} alone takes {ladder.alone_ms:.3g}; deploy that, or put a smaller model first"

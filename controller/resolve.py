@@ -82,6 +82,7 @@ def resolve(
         BuildError: a model cannot be used, or does not fit its place.
         CatalogError, ArtifactError: a name is not in the catalog, or its file is damaged there.
     """
+    _check_count(recipe)
     plans: dict[str, StagePlan] = {}
     for stage in recipe.stages:
         before = plans[stage.source].candidates[0] if stage.source else None
@@ -95,13 +96,6 @@ def resolve(
         plans[stage.name] = StagePlan(stage, tuple(found), answers)
     for plan in plans.values():
         _check_inputs(plan, plans)
-    count = math.prod(len(plan.candidates) for plan in plans.values())
-    if count > MAX_CHOICES:
-        shown = " x ".join(str(len(plan.candidates)) for plan in plans.values())
-        raise BuildError(
-            f"cannot build: {shown} = {count} choices of variants, at most {MAX_CHOICES} are "
-            "calibrated; give fewer variants"
-        )
     return tuple(plans.values())
 
 
@@ -121,6 +115,15 @@ def chain(plans: Sequence[StagePlan], stage: str) -> tuple[str, ...]:
     while (source := sources[found[0]]) is not None:
         found.insert(0, source)
     return tuple(found)
+
+
+def _check_count(recipe: Recipe) -> None:
+    sizes = [len(stage.models) for stage in recipe.stages]
+    if math.prod(sizes) > MAX_CHOICES:
+        raise BuildError(
+            f"cannot build {recipe.name}: {' x '.join(map(str, sizes))} = {math.prod(sizes)} "
+            f"choices of variants, at most {MAX_CHOICES} are calibrated; give fewer variants"
+        )
 
 
 def _candidate(

@@ -45,6 +45,8 @@ REPAIR_EVERY_S = 60.0
 EVENTS_KEPT = 2000
 _BATCH = 1000
 
+__all__ = ["DEFAULT_POLICY", "Mode", "Session"]
+
 DEFAULT_POLICY = PlannerPolicy()
 
 Found = TypeVar("Found")

@@ -41,8 +41,11 @@ class Shelf:
 
     def want(self, refs: Iterable[BundleRef]) -> bool:
         """Have these; return whether there are new ones now. Others come when they come."""
-        missing = {ref.artifact.sha256: ref for ref in refs}
-        return any([self._want(r) for s, r in missing.items() if s not in self.bundles])
+        before = len(self.bundles)
+        for ref in refs:
+            if ref.artifact.sha256 not in self.bundles:
+                self._want(ref)
+        return len(self.bundles) > before
 
     def have(self, ref: BundleRef, bundle: Bundle | None) -> None:
         """Take what came; None: try again after a while."""
@@ -53,10 +56,10 @@ class Shelf:
             self._not_before_s.pop(sha256, None)
             self.bundles[sha256] = bundle
 
-    def _want(self, ref: BundleRef) -> bool:
+    def _want(self, ref: BundleRef) -> None:
         sha256 = ref.artifact.sha256
         if self._keys is None or time.monotonic() < self._not_before_s.get(sha256, 0.0):
-            return False
+            return
         try:
             bundle = load_bundle(self._home, ref, self._keys)
         except SluiceError as error:
@@ -67,7 +70,6 @@ class Shelf:
         elif self._later is not None:
             self._not_before_s[sha256] = float("inf")
             self._later(partial(self._fetch, ref, self._keys))
-        return bundle is not None
 
     def _fetch(self, ref: BundleRef, keys: KeySet) -> None:
         bundle = None

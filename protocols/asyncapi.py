@@ -62,9 +62,10 @@ CHANNELS = (
         _TOPICS.device("{device}", "status"),
         Status,
         "Whether the device is there. Also the last will of its session: a will with an older "
-        "boot id than the last message is of a session that has been replaced.",
+        "boot id than the last message is of a session that has been replaced. An agent reads its "
+        "own, to notice another agent of the same name.",
         ("agent",),
-        ("controller", "ctl"),
+        ("agent", "controller", "ctl"),
     ),
     Channel(
         "inventory",

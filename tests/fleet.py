@@ -303,11 +303,13 @@ class Fleet:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
+        """Bring every device online; inside, the broker knows them all."""
         self._link.start()
-        self._thread.start()
-        for name in self.devices:
-            self.do(name, Device.hello)
+        *others, last = [p for device in self.devices.values() for p in device.hello()]
+        self._publish(others)
+        self._link.publish_and_wait(last[0], last[1], retain=last[2])
         self._link.subscribe(self._topics.device("+", "desired"))
+        self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:

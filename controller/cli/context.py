@@ -11,7 +11,8 @@ from controller.cli.output import note
 
 if TYPE_CHECKING:
     from controller.home import Home
-    from controller.session import Mode, Session
+    from controller.presence import Mode
+    from controller.session import Session
     from protocols.link import Broker
 
 _KNOCK_S = 5.0

@@ -12,7 +12,7 @@ import typer
 
 from controller.cli import checks
 from controller.cli.checks import Check
-from controller.cli.context import open_home
+from controller.cli.context import open_home, open_session
 from controller.cli.device import Wait
 from controller.cli.exits import ExitCode, explain
 from controller.cli.output import Column, Format, Output, print_rows
@@ -75,7 +75,7 @@ def _home(ctx: typer.Context, wait_s: float) -> Iterator[Check]:
     if keys is not None:
         yield _trust(home, keys)
         yield _catalog(home, keys)
-    yield from _broker(home, wait_s)
+    yield from _broker(ctx, home, wait_s)
 
 
 def _folder(folder: Path) -> Check:
@@ -109,13 +109,12 @@ def _catalog(home: "Home", keys: "KeySet") -> Check:
     return checks.catalog(bundles, models, catalog.faults(keys))
 
 
-def _broker(home: "Home", wait_s: float) -> Iterator[Check]:
+def _broker(ctx: typer.Context, home: "Home", wait_s: float) -> Iterator[Check]:
     from controller.cli.device import hear  # noqa: PLC0415
     from controller.cli.probe import retains  # noqa: PLC0415
-    from controller.session import Session  # noqa: PLC0415
 
     try:
-        with Session(home, "watch") as session:
+        with open_session(ctx) as session:
             kept = retains(home)
             hear(session, lambda fleet: list(fleet.devices.values()), wait_s)
             fleet = session.fleet

@@ -1,7 +1,10 @@
 """How figures and states read in a table: ages, sizes, rungs, cascades. Pure."""
 
-from protocols.bundle import BundleRef
-from protocols.device import Reported, ReportedCascade, Rungs, Sample
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocols.bundle import BundleRef
+    from protocols.device import Reported, ReportedCascade, Rungs, Sample
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _KIB = 1024.0
@@ -57,37 +60,37 @@ def milliseconds(value: float | None) -> str | None:
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"  # noqa: PLR2004
 
 
-def rungs(found: Rungs | None) -> str | None:
+def rungs(found: "Rungs | None") -> str | None:
     """Return both rungs as `R0 C1`."""
     return None if found is None else f"R{found.residency} C{found.compute}"
 
 
-def battery(sample: Sample | None) -> str | None:
+def battery(sample: "Sample | None") -> str | None:
     """Return the charge, with `+` while plugged in; None where there is no battery to know."""
     if sample is None or sample.battery_percent is None:
         return None
     return f"{sample.battery_percent:.0f}%{'+' if sample.battery_plugged else ''}"
 
 
-def temperature(sample: Sample | None) -> str | None:
+def temperature(sample: "Sample | None") -> str | None:
     """Return the hottest zone in degrees Celsius."""
     if sample is None or sample.temperature_c is None:
         return None
     return f"{sample.temperature_c:.0f}C"
 
 
-def ref(bundle: BundleRef | None) -> str | None:
+def ref(bundle: "BundleRef | None") -> str | None:
     """Return a bundle as `name@version`."""
     return None if bundle is None else f"{bundle.name}@{bundle.version}"
 
 
-def cascade(reported: ReportedCascade) -> str:
+def cascade(reported: "ReportedCascade") -> str:
     """Return a cascade in a word: `digits@2`, with its phase where that is not `running`."""
     name = f"{reported.bundle.name}@{reported.bundle.version}"
     return name if reported.phase == "running" else f"{name} ({reported.phase})"
 
 
-def cascades(reported: Reported | None) -> str | None:
+def cascades(reported: "Reported | None") -> str | None:
     """Return all the cascades of a device, in one line."""
     if reported is None or not reported.cascades:
         return None

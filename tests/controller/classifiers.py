@@ -27,7 +27,7 @@ class Pair:
 def layers(noise: float = 0.0, classes: int = CLASSES) -> Layers:
     """Return the layer that decides the classes, disturbed by noise."""
     draw = np.random.default_rng(7)
-    weights = draw.normal(0, 4, (classes, FEATURES))
+    weights = draw.normal(0, 1, (classes, FEATURES))
     weights += noise * draw.normal(0, 1, weights.shape)
     return [(weights.astype(np.float32), np.zeros(classes, np.float32))]
 
@@ -50,7 +50,7 @@ def pair(
     head: Head = "softmax",
     large_form: Form = "float32",
     large_head: Head = "logits",
-    noise: float = 1.0,
+    noise: float = 0.2,
 ) -> Pair:
     """Write a pair and n samples into a folder."""
     small = folder / "small.tflite"

@@ -64,7 +64,7 @@ def test_changed_bytes_are_not_used_and_come_back(catalog: Catalog, place: Home)
 
 
 def test_what_is_not_there(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(CatalogError, match="cannot use artifact .* No such file"):
+    with pytest.raises(CatalogError, match=r"cannot use artifact .* No such file"):
         catalog.read(artifact_ref(b"never added"))
     with pytest.raises(CatalogError, match="cannot find model 'small': the catalog has none"):
         catalog.model("small")

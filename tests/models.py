@@ -139,6 +139,7 @@ def classifier(
     form: Form = "float32",
     head: Head = "softmax",
     open_batch: bool = False,
+    batch: int = 1,
     input_range: tuple[float, float] = (-1.0, 1.0),
     name: str = "x",
 ) -> bytes:
@@ -149,16 +150,31 @@ def classifier(
         sample_shape: of one sample, without the batch axis of 1 that the model has; default flat.
         form: dtype of input and output; int8 and uint8 are quantized inside.
         head: what ends the chain.
+        batch: how many samples a float32 classifier takes at a time.
         open_batch: the batch axis is -1 in the signature, as converters write it.
         input_range: real values that a quantized input spans.
         name: of the input tensor; the output is `scores`.
     """
     shape = sample_shape or (layers[0][0].shape[1],)
     signature = (-1, *shape) if open_batch else None
-    border = Border(name, (1, *shape), signature, form, head)
+    border = Border(name, (batch, *shape), signature, form, head)
     if form == "float32":
         return _float_classifier(layers, border)
     return _quantized_classifier(layers, border, _spanning(*input_range))
+
+
+def open_image_classifier(layers: Layers) -> bytes:
+    """Return a float32 classifier of images whose batch, height and width are open."""
+    graph = Graph()
+    x = graph.tensor("x", (1, 1, 1, 1), signature=(-1, -1, -1, 1))
+    shape = np.array([1, layers[0][0].shape[1]], np.int32)
+    sizes = graph.tensor("sizes", (2,), "int32", data=shape)
+    flat = graph.tensor("flat", tuple(shape))
+    value = graph.operate("RESHAPE", [x, sizes], flat, schema.ReshapeOptionsT())
+    for number, layer in enumerate(layers):
+        relu = number < len(layers) - 1
+        value = _dense(graph, value, layer, f"dense{number}", relu=relu)
+    return graph.encode([x], [value])
 
 
 def two_inputs(features: int = 4) -> bytes:
@@ -205,9 +221,9 @@ def _float_classifier(layers: Layers, border: Border) -> bytes:
         last = number == len(layers) - 1
         plain = last and border.head != "features"
         label = "scores" if last and border.head in {"logits", "features"} else f"dense{number}"
-        value = _dense(graph, value, layer, label, relu=not plain)
+        value = _dense(graph, value, layer, label, relu=not plain, batch=border.shape[0])
     if border.head in {"softmax", "sigmoid"}:
-        scores = graph.tensor("scores", (1, layers[-1][0].shape[0]))
+        scores = graph.tensor("scores", (border.shape[0], layers[-1][0].shape[0]))
         value = graph.operate(*_head(border.head, value, scores))
     return graph.encode([x], [value])
 
@@ -229,7 +245,6 @@ def _quantized_classifier(layers: Layers, border: Border, span: Quantized) -> by
         seen = seen @ weights.T + bias
         seen = seen if plain else np.maximum(seen, 0)
         outer = _spanning(min(float(seen.min()), 0.0), max(float(seen.max()), 1e-3))
-        outer = _spanning(min(float(seen.min()), 0.0), max(float(seen.max()), 1e-3))
         ends = number == len(layers) - 1 and head in {"logits", "features"} and form == "int8"
         label = "scores" if ends else f"dense{number}"
         value = _quantized_dense(
@@ -250,7 +265,13 @@ def _quantized_classifier(layers: Layers, border: Border, span: Quantized) -> by
 
 
 def _dense(
-    graph: Graph, value: int, layer: tuple[Floats, Floats], label: str, *, relu: bool
+    graph: Graph,
+    value: int,
+    layer: tuple[Floats, Floats],
+    label: str,
+    *,
+    relu: bool,
+    batch: int = 1,
 ) -> int:
     weights, bias = layer
     inputs = [
@@ -258,7 +279,7 @@ def _dense(
         graph.tensor(f"{label}_weights", weights.shape, data=weights),
         graph.tensor(f"{label}_bias", bias.shape, data=bias),
     ]
-    out = graph.tensor(label, (1, weights.shape[0]))
+    out = graph.tensor(label, (batch, weights.shape[0]))
     return graph.operate("FULLY_CONNECTED", inputs, out, _fully_connected(relu=relu))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from controller.cli.words import count
+
 if TYPE_CHECKING:
     from protocols.envelope import Role
 
@@ -127,7 +129,7 @@ def catalog(bundles: int, models: int, faults: Sequence[str]) -> Check:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         advice = "add the model again (ctl model add) and build the cascade anew"
         return Check("catalog", "fail", faults[0] + more, advice)
-    return Check("catalog", "ok", f"{bundles} bundles, {models} models")
+    return Check("catalog", "ok", f"{count(bundles, 'cascade')}, {count(models, 'model')}")
 
 
 def _list(names: Sequence[str]) -> str:

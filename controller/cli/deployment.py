@@ -163,7 +163,7 @@ def undeploy(
                 f"cannot undeploy {cascade}: only {', '.join(known) or 'nothing'} is deployed"
             )
         session.execute(_abort_all(session, fleet, active))
-        note(f"Aborted {len(active)} deployments of {cascade}.")
+        note(f"Aborted {words.count(len(active), 'deployment')} of {cascade}.")
         code = _wait_until_gone(session, active, timeout_s)
     raise typer.Exit(code)
 

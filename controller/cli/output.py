@@ -142,10 +142,10 @@ def table(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> "Table":
 
 
 def text(value: object, style: str = "") -> "Text":
-    """Return a cell: None as `-`, other devices' words without what would steer a terminal."""
+    """Return a cell: None (not known) as `-`, words without what would steer a terminal."""
     from rich.text import Text  # noqa: PLC0415
 
-    return Text("-" if value is None or value == "" else printable(str(value)), style=style)
+    return Text("-" if value is None else printable(str(value)), style=style)
 
 
 def printable(words: str) -> str:
@@ -157,7 +157,10 @@ def printable(words: str) -> str:
 
 def note(words: str, style: str = "") -> None:
     """Print a line for the person on stderr."""
-    err().print(printable(words), style=style or None, markup=False, soft_wrap=True)
+    console = err()
+    console.print(
+        printable(words), style=style or None, markup=False, soft_wrap=not console.is_terminal
+    )
 
 
 def error_line(words: str) -> None:

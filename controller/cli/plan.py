@@ -60,20 +60,23 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     if output is Format.JSON:
         print_json(_document(found, steps))
     else:
-        print_prospects(found)
-        for step in steps:
-            note(f"  {step.describe()}", style="dim")
+        _print(found, steps)
     if any(one.unfit for one in found):
         raise typer.Exit(ExitCode.INVALID)
 
 
-def print_prospects(found: "Sequence[Prospect]") -> None:
-    """Print the table, and below it why it is not for some devices."""
+def _print(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> None:
+    """Print the table, and below it what would be done, or why nothing would."""
     fits = [one for one in found if one.preview is not None]
-    print_rows(fits, COLUMNS, Format.TABLE, empty="" if found else "No device is meant so far.")
+    if fits or not found:
+        print_rows(fits, COLUMNS, Format.TABLE, empty="No device is meant so far.")
     for one in found:
         if one.unfit:
             error_line(one.unfit)
+    if len(fits) == len(found):
+        note("ctl deploy would:")
+        for step in steps:
+            note(f"  {step.describe()}", style="dim")
 
 
 def _form(prospect: "Prospect") -> str | None:

@@ -83,6 +83,8 @@ def device_facts(device: "Device", now_s: float) -> Iterator[tuple[str, object]]
         yield "Reason", desired.reason
     if reported is not None and reported.refusal is not None:
         yield "Refusal", reported.refusal.message
+    for cascade in reported.cascades if reported is not None else ():
+        yield f"{words.ref(cascade.bundle)}", _cascade_line(cascade)
     if device.pins is not None and device.pins.pins:
         yield "Pins", "; ".join(pin_words(device))
 
@@ -146,8 +148,6 @@ def _stage_rows(
 ) -> Iterator[StageRow]:
     measured = {s.name: s for s in stats.stages} if stats else {}
     name = f"{cascade.bundle.name}@{cascade.bundle.version}"
-    if not cascade.stages:
-        yield StageRow(device, name, cascade.phase, "-", message=cascade.message)
     for stage in cascade.stages:
         seen = measured.get(stage.name)
         yield StageRow(
@@ -162,7 +162,7 @@ def _stage_rows(
             runs=seen.runs if seen else None,
             p50_ms=seen.p50_ms if seen else None,
             p95_ms=seen.p95_ms if seen else None,
-            message=stage.message or cascade.message,
+            message=stage.message,
         )
 
 
@@ -317,9 +317,18 @@ def _generations(device: "Device") -> str | None:
     return f"desired {desired or '-'}, accepted {accepted or '-'}"
 
 
-def _loaded(device: "Device") -> str | None:
-    rows = [r for r in stage_rows(device) if r.state == "loaded"]
-    return ", ".join(f"{r.cascade.partition('@')[0]}/{r.stage}" for r in rows) or None
+def _cascade_line(cascade: "ReportedCascade") -> str:
+    instead = cascade.running is not None and cascade.running != cascade.bundle
+    other = f"; {words.ref(cascade.running)} answers" if instead else ""
+    return cascade.phase + (f": {cascade.message}" if cascade.message else "") + other
+
+
+def _loaded(device: "Device") -> str:
+    """Return how many of each cascade's stages are loaded: `digits 2/2`."""
+    return ", ".join(
+        f"{c.bundle.name} {sum(s.state == 'loaded' for s in c.stages)}/{len(c.stages)}"
+        for c in (device.reported.cascades if device.reported else ())
+    )
 
 
 def _share(part: int | None, whole: int | None) -> str | None:

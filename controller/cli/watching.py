@@ -15,7 +15,6 @@ from protocols.bundle import Bundle
 from protocols.desired import Deployment
 
 _LOOK_S = 0.2
-_BAD = frozenset({"refused", "rejected", "quarantined", "cannot-fit"})
 
 
 def _bytes(one: DeviceProgress) -> str | None:
@@ -72,15 +71,12 @@ def finish(deployment: Deployment, watched: Watched, output: Format) -> ExitCode
     ref = f"{deployment.bundle.name}@{deployment.bundle.version}"
     match watched.code:
         case ExitCode.DONE:
-            note(f"{ref} runs on {len(watched.devices)} devices.", style="green")
+            note(f"{ref} runs on {words.count(len(watched.devices), 'device')}.", style="green")
         case ExitCode.PENDING:
             why = "timed out" if watched.timed_out else "pending"
             note(f"{ref} is {why}: {watched.outcome.message}. It goes on by itself.")
             note(how_to_go_on(deployment))
         case _:
-            for one in watched.devices:
-                if one.phase in _BAD:
-                    error_line(f"{one.device}: {one.message or one.phase}")
             error_line(f"{ref} does not run everywhere: {watched.outcome.message}.")
     return watched.code
 

@@ -95,3 +95,8 @@ def cascades(reported: "Reported | None") -> str | None:
     if reported is None or not reported.cascades:
         return None
     return ", ".join(cascade(one) for one in reported.cascades)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things: `1 device`, `2 devices`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,7 +1,8 @@
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from controller.home import Home
 from controller.models import NewModel, add_models
 from controller.recipe import Recipe, read_stages
 from controller.report import Built
-from protocols.bundle import ScoreKind
 from protocols.inference.gate import confidence, probabilities, top1
 from protocols.inference.runtime import open_model
 from protocols.inference.tensors import conform, real
@@ -23,6 +23,7 @@ from tests import models
 from tests.controller.classifiers import (
     CLASSES,
     FEATURES,
+    Pair,
     dataset,
     fixed_batch,
     layers,
@@ -34,6 +35,9 @@ from tests.controller.classifiers import (
 from tests.controller.conftest import new_home
 from tests.models import Form, Head
 
+if TYPE_CHECKING:
+    from protocols.bundle import ScoreKind
+
 TWO = ("small=small.tflite", "large=large.tflite")
 
 
@@ -42,6 +46,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home with keys; its parent is the working directory, where the models lie."""
     monkeypatch.chdir(tmp_path)
     return new_home(tmp_path / "home")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A cascade of two that several tests look at."""
+
+    home: Home
+    files: Pair
+    built: Built
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    home, files = new_home(folder / "home"), pair(folder)
+    built = make(
+        home,
+        f"small={files.small}",
+        f"large={files.large}",
+        samples=files.samples,
+        labels=tuple("abcdefghij"),
+        eps=0.02,
+    )
+    return Made(home, files, built)
 
 
 def make(
@@ -68,34 +96,29 @@ def write(name: str, content: bytes) -> str:
     return name
 
 
-def test_a_cascade_of_two(place: Home, tmp_path: Path) -> None:
-    files = pair(tmp_path)
-    built = make(place, *TWO, samples=files.samples, labels=tuple("abcdefghij"))
-    stored = Catalog(place).find_bundle("digits", place.trust())
-    assert stored.bundle == built.bundle
-    assert stored.ref == built.ref
-    bundle = built.bundle
+def test_a_cascade_of_two(made: Made) -> None:
+    stored = Catalog(made.home).find_bundle("digits", made.home.trust())
+    assert stored.bundle == made.built.bundle
+    assert stored.ref == made.built.ref
+    bundle = made.built.bundle
     assert (bundle.version, bundle.classes, bundle.labels) == (1, CLASSES, tuple("abcdefghij"))
     assert (bundle.input.dtype, bundle.input.shape) == ("float32", (FEATURES,))
     assert (bundle.output.dtype, bundle.output.shape) == ("float32", (CLASSES,))
     kinds = [stage.variants[0].score_kind for stage in bundle.stages]
     assert kinds == ["probabilities", "logits"]
     for ref in bundle.artifacts:
-        assert Catalog(place).read(ref)
+        assert Catalog(made.home).read(ref)
 
 
-def test_certificates_tell_what_the_models_did(place: Home, tmp_path: Path) -> None:
-    files = pair(tmp_path)
-    bundle = make(place, *TWO, samples=files.samples, eps=0.02).bundle
+def test_certificates_tell_what_the_models_did(made: Made) -> None:
+    bundle = made.built.bundle
     (certificate,) = bundle.certificates
     steps = certificate.gates["small"]
     assert [step.eps for step in steps] == [0.005, 0.01, 0.02, 0.05]
     assert bundle.schedule.base_threshold == 2
     assert 0 < steps[2].escalated < 0.9
     x, y = dataset(1000)
-    (small, sure), (large, _) = (
-        answers(Path(name), x) for name in ("small.tflite", "large.tflite")
-    )
+    (small, sure), (large, _) = (answers(path, x) for path in (made.files.small, made.files.large))
     harmful = (small != y) & (large == y)
     for step in steps:
         leaves = sure >= step.threshold
@@ -104,6 +127,30 @@ def test_certificates_tell_what_the_models_did(place: Home, tmp_path: Path) -> N
     cascade = np.where(sure >= steps[2].threshold, small, large)
     assert certificate.accuracy == pytest.approx((cascade == y).mean())
     assert certificate.last_stage_accuracy == pytest.approx((large == y).mean())
+
+
+def test_golden_samples_leave_at_every_stage(made: Made) -> None:
+    bundle, found = made.built.bundle, golden(made.home, made.built)
+    assert set(found) == {"x", "top1_small", "top1_large"}
+    assert len(found["x"]) == bundle.golden.count == 16
+    assert found["x"].dtype == np.float32
+    (small, sure), (large, _) = (
+        answers(path, found["x"]) for path in (made.files.small, made.files.large)
+    )
+    step = bundle.certificates[0].gates["small"][bundle.schedule.base_threshold]
+    assert 0 < (sure >= step.threshold).sum() < 16
+    for expected, got in ((found["top1_small"], small), (found["top1_large"], large)):
+        assert ((expected == got) | (expected == -1)).all()
+        assert (expected >= 0).sum() >= 8
+
+
+def test_expected_cost(made: Made) -> None:
+    small, large = (stage.variants[0].needs.answer_ms for stage in made.built.bundle.stages)
+    (ladder,) = made.built.ladders
+    assert ladder.alone_ms == pytest.approx(large)
+    for step in ladder.steps:
+        expected = small + step.gates["small"].escalated * large
+        assert math.isclose(step.answer_ms, expected)
 
 
 def answers(path: Path, x: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -115,25 +162,9 @@ def answers(path: Path, x: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.array([top1(row, kind) for row in scores]), np.array(sure)
 
 
-def test_golden_samples_leave_at_every_stage(place: Home, tmp_path: Path) -> None:
-    files = pair(tmp_path)
-    built = make(place, *TWO, samples=files.samples)
-    found = golden(place, built)
-    assert set(found) == {"x", "top1_small", "top1_large"}
-    assert len(found["x"]) == built.bundle.golden.count == 16
-    assert found["x"].dtype == np.float32
-    (small, sure), (large, _) = (
-        answers(Path(name), found["x"]) for name in ("small.tflite", "large.tflite")
-    )
-    step = built.bundle.certificates[0].gates["small"][built.bundle.schedule.base_threshold]
-    assert 0 < (sure >= step.threshold).sum() < 16
-    for expected, got in ((found["top1_small"], small), (found["top1_large"], large)):
-        assert ((expected == got) | (expected == -1)).all()
-        assert (expected >= 0).sum() >= 8
-
-
-@pytest.mark.parametrize("metric", ["margin", "entropy"])
-@pytest.mark.parametrize(("form", "head"), [("uint8", "sigmoid"), ("float32", "softmax")])
+@pytest.mark.parametrize(
+    ("metric", "form", "head"), [("margin", "uint8", "sigmoid"), ("entropy", "float32", "softmax")]
+)
 def test_metrics_and_heads(
     place: Home, tmp_path: Path, metric: str, form: Form, head: Head
 ) -> None:
@@ -231,7 +262,7 @@ def test_three_stages(place: Home, tmp_path: Path) -> None:
     assert [step.eps for step in gates["small"]] == [0.0025, 0.005, 0.01, 0.025]
 
 
-def test_parts_of_a_split_model(place: Home, tmp_path: Path) -> None:
+def test_parts_of_a_split_model(place: Home) -> None:
     whole = models.random_layers(FEATURES, 12, CLASSES)
     write("head.tflite", models.classifier(whole[:1], head="features", form="int8"))
     write("tail.tflite", models.classifier(whole[1:], form="int8"))
@@ -249,18 +280,6 @@ def test_parts_of_a_split_model(place: Home, tmp_path: Path) -> None:
     assert [stage.variants[0].score_kind for stage in bundle.stages] == ["raw", "probabilities"]
     found = golden(place, built)
     assert set(found) == {"x", "top1_tail"}
-    x, y = dataset(500)
-    labelled = make(
-        place,
-        "head=head.tflite",
-        "tail=tail.tflite",
-        gates=("none",),
-        reads={"tail": "stage:head"},
-        samples=save(tmp_path / "s.npz", x=x, y=y),
-    )
-    assert labelled.bundle.version == 2
-    assert labelled.accuracy is not None
-    assert 0 <= labelled.accuracy <= 1
 
 
 def test_a_gate_before_the_parts_of_a_split_model(place: Home, tmp_path: Path) -> None:
@@ -470,14 +489,3 @@ def test_it_says_how_far_it_is(place: Home, tmp_path: Path) -> None:
     assert answered[0] == ("small/small", 0, 800)
     assert answered[-1] == ("large/large", 800, 800)
     assert [done for _, done, _ in answered] == sorted(done for _, done, _ in answered)
-
-
-def test_expected_cost(place: Home, tmp_path: Path) -> None:
-    files = pair(tmp_path)
-    built = make(place, *TWO, samples=files.samples)
-    small, large = (stage.variants[0].needs.answer_ms for stage in built.bundle.stages)
-    ladder = built.ladders[0]
-    assert ladder.alone_ms == pytest.approx(large)
-    for step in ladder.steps:
-        expected = small + step.gates["small"].escalated * large
-        assert math.isclose(step.answer_ms, expected)

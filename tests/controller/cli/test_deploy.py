@@ -43,7 +43,7 @@ def test_what_a_device_rejects_is_code_3_with_its_words(bench: Bench, ending: En
     why = "cannot load digits/large: the interpreter died of SIGSEGV"
     with bench.fleet(bench.device("pi-1", Script(ending, why))):
         done = bench.ctl("deploy", "digits", "--timeout", "20s", code=3)
-    assert f"pi-1: {why}" in done.stderr
+    assert f"pi-1 {ending}: {why}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

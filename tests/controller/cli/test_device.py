@@ -77,7 +77,7 @@ def test_top_is_one_snapshot_where_there_is_no_terminal(bench: Bench) -> None:
         head, row, *rest = bench.ctl("top").stdout.splitlines()
         assert not rest
         assert "ANSWERS" in head
-        for cell in ("pi-1", "41%", "12%", "1.5 GiB", "digits/small", "100", "20%", "4 ms"):
+        for cell in ("pi-1", "41%", "12%", "1.5 GiB", "digits 2/2", "100", "20%", "4 ms"):
             assert cell in row
         (document,) = bench.ctl_json("top", "--once")
         assert document["telemetry"]["sample"]["cpu_percent"] == 41.0

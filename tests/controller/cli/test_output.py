@@ -34,7 +34,7 @@ def test_a_table_without_a_terminal_keeps_a_row_on_a_line(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "MEM", "WHY"]
     assert lines[1].split() == ["pi-1", "-", "x" * 300]
-    assert lines[2].split() == ["pi-2", "12", "MiB", "-"]
+    assert lines[2].split() == ["pi-2", "12", "MiB"]
     assert "\x1b" not in "".join(lines)
 
 

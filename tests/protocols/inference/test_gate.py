@@ -74,3 +74,10 @@ def test_score_kind_tells_probabilities_from_logits() -> None:
     assert score_kind(np.full((50, 10), 0.9)) == "logits"
     assert score_kind(np.full((50, 1), 0.9)) == "probabilities"
     assert score_kind(np.full((50, 1), 3.0)) == "logits"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_scores_that_are_not_finite_are_never_sure(bad: float, metric: Metric) -> None:
+    chances = probabilities(np.array([bad, 1.0, 0.0], np.float32), "logits")
+    assert not confidence(chances, metric) >= 0

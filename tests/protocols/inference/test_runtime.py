@@ -63,6 +63,32 @@ def test_an_open_batch_axis_becomes_1(tmp_path: Path) -> None:
     assert model.inputs[0].shape == (1, 64)
 
 
+@pytest.mark.parametrize("sample_shape", [(64,), (8, 8), (8, 8, 1)])
+def test_a_batch_of_several_becomes_1_however_the_samples_are_shaped(
+    tmp_path: Path, sample_shape: tuple[int, ...]
+) -> None:
+    path = write(tmp_path, models.classifier(LAYERS, batch=4))
+    assert open_model(path).inputs[0].shape == (4, 64)
+    model = open_model(path, 1, sample_shape)
+    assert (model.inputs[0].shape, model.outputs[0].shape) == ((1, 64), (1, 10))
+    sample = np.random.default_rng(2).uniform(-1, 1, sample_shape).astype(np.float32)
+    (scores,) = model.run([conform(sample, model.inputs[0])])
+    assert scores.argmax() == expected(sample).argmax()
+
+
+@pytest.mark.parametrize("sample_shape", [(8, 8, 1), (8, 8), (1, 8, 8, 1)])
+def test_open_axes_take_their_size_from_the_samples(
+    tmp_path: Path, sample_shape: tuple[int, ...]
+) -> None:
+    path = write(tmp_path, models.open_image_classifier(LAYERS))
+    with pytest.raises(ModelError, match="give samples"):
+        open_model(path)
+    model = open_model(path, 1, sample_shape)
+    assert model.inputs[0].shape == (1, 8, 8, 1)
+    with pytest.raises(ModelError, match="do not fit"):
+        open_model(path, 1, (8, 8, 3))
+
+
 def test_every_input_and_output_is_seen(tmp_path: Path) -> None:
     model = open_model(write(tmp_path, models.two_inputs(3)))
     assert [spec.name for spec in model.inputs] == ["a", "b"]

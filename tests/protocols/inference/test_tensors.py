@@ -109,3 +109,28 @@ def test_a_request_in_the_cascades_own_quantization() -> None:
     plain = SampleSpec(name="x", shape=(4,), dtype="uint8")
     pixels = np.array([0, 7, 16, 255], np.uint8)
     assert from_request(pixels, plain, spec("float32")).tolist() == [[0, 7, 16, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_values_far_out_of_range_are_clipped_whatever_the_width(dtype: DType) -> None:
+    sample = np.array([3e38, -3e38, 0.0, 1.0], np.float32)
+    out = conform(sample, spec(dtype, quantization=Quantization(scale=1e-3, zero_point=5)))
+    limits = np.iinfo(dtype)
+    assert out.dtype == dtype
+    assert out[0, 0] > limits.max * 0.999
+    assert out[0, 1] == limits.min
+    assert out[0, 2] == 5
+
+
+def test_an_int32_tensor_keeps_the_digits_that_float32_has_not() -> None:
+    into = spec("int32", quantization=Quantization(scale=1.0, zero_point=1))
+    assert conform(np.array([2**24, 0, 0, 0], np.int64), into)[0, 0] == 2**24 + 1
+
+
+def test_the_first_number_that_int64_lacks_is_refused() -> None:
+    with pytest.raises(TensorError, match="int64"):
+        conform(np.array([2.0**63, 0, 0, 0]), spec("int64"))
+
+
+def test_a_number_too_large_for_a_float_model_is_infinite() -> None:
+    assert np.isinf(conform(np.array([1e300, 0, 0, 0]), spec("float32"))[0, 0])

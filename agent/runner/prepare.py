@@ -18,7 +18,7 @@ from agent.runner.stages import Emit, Setting, StageError, StageSlot, Tensors
 from protocols.bundle import Bundle, Stage, Variant
 from protocols.inference.gate import top1
 from protocols.inference.runtime import ModelError
-from protocols.inference.tensors import TensorError, from_request, hand_on, real
+from protocols.inference.tensors import TensorError, from_sample, hand_on, real
 
 _SPARE = 1.1
 """Memory that a stage must find free before it is loaded only to be checked, times its need."""
@@ -112,7 +112,7 @@ def _inputs(
     specs = slots[stage.name].variant.inputs
     try:
         if stage.reads == "request":
-            return [[from_request(x, bundle.input, specs[0])] for x in golden.x]
+            return [[from_sample(x, bundle.input, specs[0])] for x in golden.x]
         source = stage.reads.removeprefix("stage:")
         have = slots[source].variant.outputs
         return [

@@ -18,7 +18,7 @@ from protocols.device import CascadeStats
 from protocols.errors import SluiceError
 from protocols.inference.gate import confidence, probabilities
 from protocols.inference.runtime import ModelError
-from protocols.inference.tensors import from_request, hand_on, real, whole
+from protocols.inference.tensors import from_sample, hand_on, real
 
 MAX_INSIDE = 128
 MAX_SPACED = 64
@@ -96,7 +96,7 @@ class Cascade:
         self._slots = [slots.get(step.name) for step in self._walk]
         self._gated = any(step.metric for step in self._walk)
         self._certified = certified(self.bundle, self._variants)
-        self._output = whole(self.bundle.output)
+        self._output = self.bundle.output
         self._read = {step.source for step in self._walk}
         self._wake = wake
         self._moving = threading.RLock()
@@ -313,7 +313,7 @@ class Cascade:
         specs = slot.variant.inputs
         source = self._walk[at].source
         if source is None:
-            return [from_request(walk.batch[sample], self.bundle.input, specs[0])]
+            return [from_sample(walk.batch[sample], self.bundle.input, specs[0])]
         before = self._slots[source]
         if before is None:
             raise StageError(f"cannot use {self.name}/{slot.name}: it reads a dropped stage")

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from controller.demo.machine import ScriptedMachine
+from controller.demo.machine import RUNNER, ScriptedMachine
 from controller.demo.pictures import Picture
-
-RUNNER = "agent.runner"
 
 
 class DemoDevice:

@@ -16,6 +16,9 @@ import psutil
 from controller.demo.pictures import Picture
 
 TICK_S = 0.2
+RUNNER = "agent.runner"
+"""How a runner's command line is known. Other children of the agent come and go in a moment."""
+
 _HZ = 100
 _MIB_KIB = 1024
 
@@ -63,7 +66,7 @@ class ScriptedMachine:
         self._thread.join()
 
     def host(self, agent_pid: int) -> None:
-        """Count this process and its children as running on this machine."""
+        """Count this process and its runners as running on this machine."""
         self._agent = psutil.Process(agent_pid)
 
     def leave_available(self, percent: float) -> None:
@@ -93,7 +96,8 @@ class ScriptedMachine:
         if self._agent is None:
             return []
         try:
-            return [self._agent, *self._agent.children()]
+            children = self._agent.children()
+            return [self._agent, *(c for c in children if RUNNER in c.cmdline())]
         except psutil.Error:
             return []
 

@@ -1,6 +1,6 @@
 """What the demo measured, as tables for a person."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class Cost:
         return 1000 * self.cpu_s / max(1, len(_answered(self.answers)))
 
 
-def answers_table(by_device: dict[str, Sequence[Answer]]) -> Table:
+def answers_table(by_device: Mapping[str, Sequence[Answer]]) -> Table:
     """Return a row a device over everything that was asked."""
     table = Table(title="Answers to real test images, all scenes together", title_justify="left")
     table.add_column("device")

@@ -29,8 +29,9 @@ def probabilities(scores: NDArray[Any], kind: ScoreKind) -> NDArray[np.float32]:
         return np.array([1.0 - one, one], np.float32)
     if kind != "logits":
         return flat
-    grown = np.exp(flat - flat.max())
-    shares: NDArray[np.float32] = grown / grown.sum()
+    with np.errstate(invalid="ignore"):  # an infinite logit makes NaN, which is never sure
+        grown = np.exp(flat - flat.max())
+        shares: NDArray[np.float32] = grown / grown.sum()
     return shares
 
 
@@ -89,5 +90,5 @@ def _entropy(chances: NDArray[np.float32]) -> float:
     total = positive.sum()
     if total <= 0:
         return math.log(chances.size)
-    shares = positive[positive > 0] / total
+    shares = positive[positive != 0] / total  # NaN stays: it is never sure
     return float(-(shares * np.log(shares)).sum())

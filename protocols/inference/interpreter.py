@@ -1,5 +1,6 @@
 """What both interpreters share: they have the same Python interface and differ in their import."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, get_args
@@ -12,6 +13,8 @@ from protocols.inference.runtime import ModelError
 
 _DTYPES = frozenset(get_args(DType))
 _BATCH = 1
+_GRAY = 1
+"""The channel axis that samples of gray images often lack."""
 
 Details = Mapping[str, Any]
 """One tensor, as `get_input_details` describes it."""
@@ -124,11 +127,10 @@ def one_line(error: Exception) -> str:
 
 def _fixed_batch(inputs: Sequence[Details], sample_shape: tuple[int, ...] | None) -> int | None:
     """Return how many samples a model takes at a time; None: one, or it leaves that open."""
-    if len(inputs) != 1 or sample_shape is None:
+    if len(inputs) != 1 or sample_shape is None or -1 in inputs[0].get("shape_signature", ()):
         return None
     batch, *rest = map(int, inputs[0]["shape"]) if len(inputs[0]["shape"]) else (_BATCH,)
-    is_open = -1 in map(int, inputs[0].get("shape_signature", ()))
-    return batch if batch != _BATCH and tuple(rest) == sample_shape and not is_open else None
+    return batch if batch != _BATCH and math.prod(rest) == math.prod(sample_shape) else None
 
 
 def _allocate(name: str, interpreter: Interpreter, batch: int | None) -> None:
@@ -161,7 +163,7 @@ def _closed_shape(
         raise ModelError(
             name, f"input {details['name']!r} leaves its shape {list(signature)} open; give samples"
         )
-    for candidate in ((_BATCH, *sample_shape), sample_shape):
+    for candidate in ((_BATCH, *sample_shape), sample_shape, (_BATCH, *sample_shape, _GRAY)):
         if len(candidate) == len(signature) and all(
             want in (-1, have) for want, have in zip(signature, candidate, strict=True)
         ):

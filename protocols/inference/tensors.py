@@ -1,5 +1,6 @@
 """From a user's sample to a model's input tensor, and from an output tensor to real values."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from protocols.bundle import SampleSpec, TensorSpec
 from protocols.errors import SluiceError
 
+Spec = TensorSpec | SampleSpec
+
+_NARROW_BYTES = 2
 _BOOL_RANGE = (0, 1)
 
 
@@ -15,7 +19,7 @@ class TensorError(SluiceError):
     """Values cannot become the tensor that is wanted."""
 
 
-def conform(sample: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+def conform(sample: NDArray[Any], spec: Spec) -> NDArray[Any]:
     """Make one sample an input tensor of a model.
 
     The dtype of the tensor passes through as it is (an int8 sample for an int8 model is quantized
@@ -45,64 +49,17 @@ def conform(sample: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     return _cast(sample, spec).reshape(spec.shape)
 
 
-def from_request(sample: NDArray[Any], declared: SampleSpec, spec: TensorSpec) -> NDArray[Any]:
+def from_sample(sample: NDArray[Any], given: Spec, target: Spec) -> NDArray[Any]:
     """Make a sample of the cascade's input the input tensor of a model that reads the request.
 
     Where the cascade's input is quantized itself and the sample has its dtype, the sample holds
     quantized values: they are requantized for a model with another scale, or made real for a float
-    model. Anything else is conformed as `conform` says.
+    model. Anything else is real, as `conform` takes it.
 
     Args:
-        sample: of the declared dtype, or float32 real values of a quantized one.
-        declared: `Bundle.input`.
-        spec: the model's input tensor.
-
-    Raises:
-        TensorError: it does not fit.
-    """
-    if declared.quantization is None or sample.dtype != declared.dtype:
-        return conform(sample, spec)
-    return hand_on(sample, whole(declared), spec)
-
-
-def whole(spec: SampleSpec) -> TensorSpec:
-    """Return the cascade's tensor as a model's: the same, without a batch axis."""
-    return TensorSpec(
-        name=spec.name, shape=spec.shape, dtype=spec.dtype, quantization=spec.quantization
-    )
-
-
-def quantize(values: NDArray[Any], spec: TensorSpec | SampleSpec) -> NDArray[Any]:
-    """Return q = clip(round(x / scale) + zero_point) in the tensor's dtype; the shape stays.
-
-    Raises:
-        TensorError: the tensor has no quantization, or a value is NaN or infinite.
-    """
-    if spec.quantization is None:
-        raise TensorError(f"cannot quantize into {spec.name!r}: it has no scale")
-    if not np.isfinite(values).all():
-        raise TensorError(f"cannot quantize into {spec.name!r}: a value is NaN or infinite")
-    scaled = np.rint(values / np.float32(spec.quantization.scale)) + spec.quantization.zero_point
-    limits = np.iinfo(spec.dtype)
-    quantized: NDArray[Any] = np.clip(scaled, limits.min, limits.max).astype(spec.dtype)
-    return quantized
-
-
-def real(values: NDArray[Any], spec: TensorSpec | SampleSpec) -> NDArray[np.float32]:
-    """Return the real values of a tensor as float32, same shape: (q - zero_point) * scale."""
-    if spec.quantization is None:
-        return values.astype(np.float32, copy=False)
-    offset = values.astype(np.float32) - np.float32(spec.quantization.zero_point)
-    return offset * np.float32(spec.quantization.scale)
-
-
-def from_sample(
-    sample: NDArray[Any], given: TensorSpec | SampleSpec, target: TensorSpec
-) -> NDArray[Any]:
-    """Make a user's sample a model's input tensor.
-
-    Values in the cascade's own quantized dtype are requantized where the model's scale is another;
-    anything else is real, as `conform` takes it.
+        sample: of the given dtype, or float32 real values of a quantized one.
+        given: `Bundle.input`.
+        target: the model's input tensor.
 
     Raises:
         TensorError: it does not fit.
@@ -112,10 +69,37 @@ def from_sample(
     return conform(sample, target)
 
 
-def hand_on(
-    values: NDArray[Any], source: TensorSpec | SampleSpec, target: TensorSpec
-) -> NDArray[Any]:
-    """Make one stage's output tensor the next stage's input tensor, requantized where they differ.
+def quantize(values: NDArray[Any], spec: Spec) -> NDArray[Any]:
+    """Return q = clip(round(x / scale) + zero_point) in the tensor's dtype; the shape stays.
+
+    Raises:
+        TensorError: the tensor has no quantization, or a value is NaN or infinite.
+    """
+    if spec.quantization is None:
+        raise TensorError(f"cannot quantize into {spec.name!r}: it has no scale")
+    if not np.isfinite(values).all():
+        raise TensorError(f"cannot quantize into {spec.name!r}: a value is NaN or infinite")
+    low, high = _limits(np.dtype(spec.dtype))
+    exact = np.float32 if np.dtype(spec.dtype).itemsize <= _NARROW_BYTES else np.float64
+    with np.errstate(over="ignore"):  # what overflows is clipped
+        scaled = np.rint(values.astype(exact, copy=False) / exact(spec.quantization.scale))
+    top = math.nextafter(high, 0) if float(high) > high else high  # 2^63 is no int64
+    quantized: NDArray[Any] = np.clip(scaled + spec.quantization.zero_point, low, top)
+    return quantized.astype(spec.dtype)
+
+
+def real(values: NDArray[Any], spec: Spec) -> NDArray[np.float32]:
+    """Return the real values of a tensor as float32, same shape: (q - zero_point) * scale."""
+    if spec.quantization is None:
+        return values.astype(np.float32, copy=False)
+    offset = values.astype(np.float32) - np.float32(spec.quantization.zero_point)
+    return offset * np.float32(spec.quantization.scale)
+
+
+def hand_on(values: NDArray[Any], source: Spec, target: Spec) -> NDArray[Any]:
+    """Make one tensor another: a stage's output the next one's input, or the cascade's answer.
+
+    Values are requantized where the two differ.
 
     Raises:
         TensorError: the elements are not as many.
@@ -125,22 +109,26 @@ def hand_on(
     return conform(real(values, source), target)
 
 
-def _cast(sample: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+def _cast(sample: NDArray[Any], spec: Spec) -> NDArray[Any]:
     """Cast by value: into floats always, into integers only what they hold exactly."""
     target = np.dtype(spec.dtype)
     if target.kind == "f":
-        return sample.astype(target)
+        with np.errstate(over="ignore"):  # a value too large for it is infinite
+            return sample.astype(target)
     if sample.dtype.kind == "f" and not (np.rint(sample) == sample).all():
         raise TensorError(f"cannot use real values: {spec.name!r} holds {spec.dtype}, unquantized")
-    low, high = _BOOL_RANGE if target.kind == "b" else _limits(target)
-    if sample.size and (sample.min() < low or sample.max() > high):
+    smallest, largest = sample.min().item(), sample.max().item()  # Python compares these exactly
+    low, high = _limits(target)
+    if smallest < low or largest > high:
         raise TensorError(
-            f"cannot use values {sample.min():g} to {sample.max():g}: "
+            f"cannot use values {smallest:g} to {largest:g}: "
             f"{spec.name!r} holds {spec.dtype}, {low} to {high}"
         )
     return sample.astype(target)
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    if dtype.kind == "b":
+        return _BOOL_RANGE
     limits = np.iinfo(dtype)
     return int(limits.min), int(limits.max)

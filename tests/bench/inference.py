@@ -117,7 +117,10 @@ def _moves(built: Built) -> None:
     print(f"   ({statistics.median(returned):.1f} MiB came back)")
     print(f"  load                 {statistics.median(loads):7.1f} ms")
     p95_ms = statistics.quantiles(answered_ms, n=20)[-1]
-    print(f"  answers meanwhile    p50 {statistics.median(answered_ms):.2f} ms, p95 {p95_ms:.2f} ms", end="")
+    print(
+        f"  answers meanwhile    p50 {statistics.median(answered_ms):.2f} ms, p95 {p95_ms:.2f} ms",
+        end="",
+    )
     print(f", longest {max(answered_ms):.1f} ms, {len(answered_ms)} in all, none failed")
 
 

@@ -27,7 +27,7 @@ from protocols.bundle import (
 )
 from protocols.inference.gate import probabilities, top1
 from protocols.inference.runtime import open_model
-from protocols.inference.tensors import from_request, hand_on, real
+from protocols.inference.tensors import from_sample, hand_on, real
 from protocols.schedule import default_cascade_schedule
 
 
@@ -103,7 +103,7 @@ def build(
         source = part.reads.removeprefix("stage:")
         if part.reads == "request":
             declared = declared or _declared(variant.inputs[0], x)
-            inputs = [[from_request(sample, declared, variant.inputs[0])] for sample in x]
+            inputs = [[from_sample(sample, declared, variant.inputs[0])] for sample in x]
         else:
             given = variants[source].outputs
             inputs = [

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.bundle import DType, Quantization, SampleSpec, TensorSpec
-from protocols.inference.tensors import TensorError, conform, from_request, hand_on, quantize, real
+from protocols.inference.tensors import TensorError, conform, from_sample, hand_on, quantize, real
 
 INT8 = Quantization(scale=0.5, zero_point=-10)
 
@@ -102,13 +102,13 @@ def test_another_scale_is_requantized() -> None:
 def test_a_request_in_the_cascades_own_quantization() -> None:
     declared = SampleSpec(name="x", shape=(4,), dtype="int8", quantization=INT8)
     own = np.array([-10, -8, -6, 127], np.int8)
-    assert from_request(own, declared, spec("int8", quantization=INT8)).tolist() == [own.tolist()]
-    assert from_request(own, declared, spec("float32")).tolist() == [[0, 1, 2, 68.5]]
+    assert from_sample(own, declared, spec("int8", quantization=INT8)).tolist() == [own.tolist()]
+    assert from_sample(own, declared, spec("float32")).tolist() == [[0, 1, 2, 68.5]]
     values = np.array([0, 1, 2, 68.5], np.float32)
-    assert from_request(values, declared, spec("float32")).tolist() == [[0, 1, 2, 68.5]]
+    assert from_sample(values, declared, spec("float32")).tolist() == [[0, 1, 2, 68.5]]
     plain = SampleSpec(name="x", shape=(4,), dtype="uint8")
     pixels = np.array([0, 7, 16, 255], np.uint8)
-    assert from_request(pixels, plain, spec("float32")).tolist() == [[0, 7, 16, 255]]
+    assert from_sample(pixels, plain, spec("float32")).tolist() == [[0, 7, 16, 255]]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])

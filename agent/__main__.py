@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.config import Config, read_toml
 from agent.errors import StartError
-from agent.inventory import agent_version
+from agent.reporting.inventory import agent_version
 
 CANNOT_START = 2
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.config import Config
 from agent.errors import StartError
-from agent.inventory import runtime_name
+from agent.reporting.inventory import runtime_name
 from agent.sensors import read_hardware
 from protocols.link import Broker, Link
 

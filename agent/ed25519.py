@@ -1,4 +1,4 @@
-"""Checks signatures on request, in a process of its own: `python -m agent.ed25519`.
+"""Checks signatures on request, in a process of its own: `python -m agent.signatures`.
 
 Reads lines of three base64 words (public key, signature, message) and answers each with 1 or 0.
 """

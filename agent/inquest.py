@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from agent import wording
-from agent.blame import WITHIN_S, Death, judge
-from agent.ledger import Ledger
-from agent.outcomes import Died
-from agent.reconcile import identity
+from agent.reporting import wording
+from agent.processes.crashes import WITHIN_S, Death, judge
+from agent.storage.ledger import Ledger
+from agent.processes.runners import Died
+from agent.cascades.choice import identity
 from protocols.desired import DesiredCascade
 
 

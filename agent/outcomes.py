@@ -1,4 +1,4 @@
-"""What the runners did, as the swap tells the roster."""
+"""What the runners did, as the swap tells the reconciler."""
 
 from dataclasses import dataclass
 

@@ -7,10 +7,10 @@ import signal
 import time
 from collections.abc import Callable
 
-from agent.child import RunnerProcess
+from agent.processes.child import RunnerProcess
 from agent.config import Config
-from agent.fetch import Fetcher
-from agent.fit import budget_mib
+from agent.storage.fetch import Fetcher
+from agent.cascades.fit import budget_mib
 from agent.inbox import (
     Connected,
     Disconnected,
@@ -24,23 +24,23 @@ from agent.inbox import (
     RunnerSaid,
     Stop,
 )
-from agent.intake import Intake
-from agent.inventory import take_inventory
-from agent.ledger import LedgerFile
-from agent.listen import Listener, claim, listen
-from agent.notary import Notary
-from agent.outcomes import Counted, Outcome, Serving
-from agent.presence import Presence
-from agent.reflex import Reflex
-from agent.roster import Roster
+from agent.cascades.desired import DesiredDocument
+from agent.reporting.inventory import take_inventory
+from agent.storage.ledger import LedgerFile
+from agent.processes.sockets import Listener, claim, listen
+from agent.signatures import SignatureChecker
+from agent.processes.runners import Counted, Outcome, Serving
+from agent.reporting.session import Session
+from agent.inner_loop import InnerLoop
+from agent.cascades.reconciler import Reconciler
 from agent.sensors import Hardware, Sensors, read_hardware
-from agent.shelf import BundleShelf
-from agent.store import Store
-from agent.swap import Swap
+from agent.storage.bundles import BundleStore
+from agent.storage.artifacts import ArtifactStore
+from agent.processes.swap import Swap
 from agent.timer import Timer
-from agent.watch import LossWatch
+from agent.reporting.events import LossWatch
 from agent.watchdog import Watchdog
-from agent.wording import rung_moved
+from agent.reporting.wording import rung_moved
 from protocols.device import Reported
 from protocols.errors import SluiceError
 
@@ -69,16 +69,16 @@ class Supervisor:
         hardware = read_hardware(config.sensors.sysroot)
         endpoints = tuple(listener.url for listener in self._listeners)
         inventory = take_inventory(config, hardware, endpoints)
-        self._presence = Presence(config, inventory, self.inbox)
-        self._voice = self._presence.voice
-        self._watchdog, self._notary = Watchdog(), Notary()
+        self._session = Session(config, inventory, self.inbox)
+        self._publisher = self._session.publisher
+        self._watchdog, self._signatures = Watchdog(), SignatureChecker()
         self._swap = Swap(self._spawn, time.monotonic)
         self._ledger = LedgerFile(config.state_dir / "ledger.json")
-        self._intake = Intake(config.id, keys, self._notary.holds, self._ledger, self._voice)
+        self._document = DesiredDocument(config.id, keys, self._signatures.holds, self._ledger, self._publisher)
         sensors = Sensors(config.sensors.sysroot, self._swap.pids)
-        self._reflex = Reflex(sensors, self._intake.schedule)
-        self._losses = LossWatch(self._voice)
-        self._fetcher, self._roster = self._make_roster(config, hardware)
+        self._inner_loop = InnerLoop(sensors, self._document.schedule)
+        self._losses = LossWatch(self._publisher)
+        self._fetcher, self._reconciler = self._make_reconciler(config, hardware)
         self._config = config
         self._counted: Counted | None = None
         self._measure_by_s = _NEVER_S
@@ -114,49 +114,49 @@ class Supervisor:
     def stop(self) -> None:
         """Say goodbye, let requests that are under way be answered, and leave nothing behind."""
         self._watchdog.stopping()
-        self._voice.say_offline()
+        self._publisher.say_offline()
         self._fetcher.stop()
         self._drain()
         self._swap.kill()
-        self._presence.leave()
-        self._notary.rest()
+        self._session.leave()
+        self._signatures.rest()
         for listener in self._listeners:
             listener.close()
         self._claim.close()
 
     def _dispatch(self, message: Message) -> None:  # noqa: C901 - one line for every message
         match message:
-            case Received(topic, payload) if topic == self._presence.desired_topic:
-                if self._intake.take(payload):
-                    self._roster.renewed()
-            case Received(topic, payload) if topic == self._presence.status_topic:
-                self._presence.saw_status(payload)
+            case Received(topic, payload) if topic == self._session.desired_topic:
+                if self._document.take(payload):
+                    self._reconciler.renewed()
+            case Received(topic, payload) if topic == self._session.status_topic:
+                self._session.saw_status(payload)
             case Connected():
-                self._presence.connected()
+                self._session.connected()
             case Disconnected(reason):
-                self._presence.disconnected(reason)
+                self._session.disconnected(reason)
             case FetchDone():
-                self._roster.fetched(message)
+                self._reconciler.fetched(message)
             case FetchFailed():
                 log.warning("%s", message.message)
-                self._roster.missed(message)
+                self._reconciler.missed(message)
             case RunnerSaid():
                 self._runner_did(self._swap.heard(message))
             case RunnerExited():
                 self._runner_did(self._swap.exited(message))
             case Stop(name):
                 self._stopping = True
-                self._voice.event("stopping", f"the agent stops: {name}")
+                self._publisher.event("stopping", f"the agent stops: {name}")
             case FetchProgress() | Received():
                 pass
         self._report()
 
     def _start(self) -> None:
-        what = self._presence.introduction
-        self._voice.event("started", what)
-        self._safely(lambda: self._roster.ensure("the agent started"), "the start")
+        what = self._session.introduction
+        self._publisher.event("started", what)
+        self._safely(lambda: self._reconciler.ensure("the agent started"), "the start")
         self._report()
-        self._presence.start()
+        self._session.start()
         self._watchdog.ready(what)
         gc.collect()
         gc.freeze()
@@ -181,20 +181,20 @@ class Supervisor:
         if now_s >= self._measure_by_s:
             self._safely(self._publish_measurements, "telemetry")
         if self._rest.is_due(now_s):
-            self._notary.rest()
+            self._signatures.rest()
         if self._ping.is_due(now_s) and now_s - self._looked_s < _HEALTHY_S:
             self._watchdog.ping()
 
     def _look(self) -> None:
         """Read the sensors and let the governor decide."""
-        before = self._reflex.rungs
-        changes = self._reflex.sense(self._intake.schedule, self._roster.fits)
+        before = self._inner_loop.rungs
+        changes = self._inner_loop.sense(self._document.schedule, self._reconciler.fits)
         for change in changes:
-            self._voice.event("rung", rung_moved(change))
-        self._losses.look(self._reflex.sample)
-        if changes or self._reflex.rungs != before:
-            self._roster.ensure("; ".join(change.cause for change in changes) or "spacing")
-        self._presence.insist()
+            self._publisher.event("rung", rung_moved(change))
+        self._losses.look(self._inner_loop.sample)
+        if changes or self._inner_loop.rungs != before:
+            self._reconciler.ensure("; ".join(change.cause for change in changes) or "spacing")
+        self._session.insist()
         self._report()
         self._looked_s = time.monotonic()
 
@@ -206,29 +206,29 @@ class Supervisor:
                 self._counted = outcome
                 if self._measure_by_s < _NEVER_S:
                     self._publish_measurements()
-        self._roster.happened(outcomes)
+        self._reconciler.happened(outcomes)
         if outcomes:
             self._report()
 
     def _publish_measurements(self) -> None:
         self._measure_by_s = _NEVER_S
         stats = self._counted.stats if self._counted else None
-        self._voice.measure(
-            self._reflex.sample,
-            self._reflex.rungs,
+        self._publisher.measure(
+            self._inner_loop.sample,
+            self._inner_loop.rungs,
             stats.cascades if stats else (),
             round(stats.rss_mib, 2) if stats else None,
         )
 
     def _report(self) -> None:
-        self._voice.report(
+        self._publisher.report(
             Reported(
                 device=self._config.id,
-                boot_id=self._presence.boot_id,
+                boot_id=self._session.boot_id,
                 generation=self.generation,
-                cascades=self._roster.reported(),
-                rungs=self._reflex.rungs,
-                refusal=self._intake.refusal,
+                cascades=self._reconciler.reported(),
+                rungs=self._inner_loop.rungs,
+                refusal=self._document.refusal,
             )
         )
 
@@ -260,27 +260,27 @@ class Supervisor:
         descriptors = [listener.socket.fileno() for listener in self._listeners]
         return RunnerProcess(descriptors, self.inbox.put)
 
-    def _make_roster(self, config: Config, hardware: Hardware) -> tuple[Fetcher, Roster]:
-        store = Store(config.state_dir)
+    def _make_reconciler(self, config: Config, hardware: Hardware) -> tuple[Fetcher, Reconciler]:
+        store = ArtifactStore(config.state_dir)
         fetcher = Fetcher(
             config.session(),
-            self._presence.topics,
+            self._session.topics,
             config.id,
             store,
             self.inbox.put,
             jitter_s=config.fetch.jitter_s,
             give_up_s=config.fetch.give_up_s,
         )
-        roster = Roster(
-            intake=self._intake,
+        reconciler = Reconciler(
+            document=self._document,
             ledger=self._ledger,
-            shelf=BundleShelf(store, self._intake.keys, self._notary.holds),
+            bundles=BundleStore(store, self._document.keys, self._signatures.holds),
             store=store,
             fetcher=fetcher,
             swap=self._swap,
-            reflex=self._reflex,
-            voice=self._voice,
+            inner_loop=self._inner_loop,
+            publisher=self._publisher,
             cpus=hardware.cpus,
             budget_mib=budget_mib(hardware.memory_mib, hardware.memory_limit_mib),
         )
-        return fetcher, roster
+        return fetcher, reconciler

@@ -1,6 +1,6 @@
 """Tells when a sensor that worked gives nothing any more."""
 
-from agent.telemetry import Voice
+from agent.reporting.publisher import Publisher
 from protocols.device import Sample
 from protocols.schedule import LADDER_OF, Signal
 
@@ -8,8 +8,8 @@ from protocols.schedule import LADDER_OF, Signal
 class LossWatch:
     """Remembers which of the governor's signals this machine has shown."""
 
-    def __init__(self, voice: Voice) -> None:
-        self._voice = voice
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
         self._seen: set[Signal] = set()
 
     def look(self, sample: Sample) -> None:
@@ -19,7 +19,7 @@ class LossWatch:
                 self._seen.add(signal)
             elif signal in self._seen:
                 self._seen.discard(signal)
-                self._voice.event(
+                self._publisher.event(
                     "sensor-lost",
                     f"{signal} cannot be read any more: no recovery on its ladder until it can",
                 )

@@ -1,11 +1,13 @@
 """`ctl`, and `python -m controller`."""
 
-from controller.cli.app import app
+import sys
+
+from controller.cli.app import app, with_globals_first
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    app(prog_name="ctl")
+    app(with_globals_first(sys.argv[1:]), prog_name="ctl")
 
 
 if __name__ == "__main__":

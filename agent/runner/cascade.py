@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.runner.control import CascadePlan, StageTarget
 from protocols.bundle import Bundle, Metric, Stage
 
 
@@ -20,6 +21,30 @@ class Step:
     metric: Metric | None
     answers: bool
     last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A plan, and what follows from it. A request keeps to the rules that it came in under."""
+
+    plan: CascadePlan
+    cause: str
+    thresholds: tuple[float, ...]
+    """By stage: the confidence from which an answer leaves there."""
+    targets: tuple[StageTarget, ...]
+    """By stage; one that the plan does not name is out."""
+
+
+def rules(bundle: Bundle, variants: Mapping[str, str], plan: CascadePlan, cause: str) -> Rules:
+    """Return what a plan means for every stage of a bundle, in order."""
+    named = {target.name: target for target in plan.stages}
+    names = [stage.name for stage in bundle.stages]
+    return Rules(
+        plan=plan,
+        cause=cause,
+        thresholds=tuple(threshold(bundle, variants, n, plan.threshold_index) for n in names),
+        targets=tuple(named.get(n, StageTarget(name=n, residence="out")) for n in names),
+    )
 
 
 def steps(stages: Sequence[Stage]) -> tuple[Step, ...]:

@@ -1,15 +1,16 @@
 """HTTP/1.1, as far as an inference server needs it: bytes in, requests out. Pure.
 
 `Parser.feed` takes bytes as they come and `Parser.next` gives whole requests. Whatever a client
-does wrong ends in a `ProtocolError` with its status; the connection is then closed.
+does wrong ends in an `HttpError` with its status; the connection is then closed.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal
 
-from agent.runner.oip import HttpError, Request, Response
+Headers = tuple[tuple[str, str], ...]
 
 MAX_HEAD_BYTES = 32 << 10
 MAX_BODY_BYTES = 16 << 20
@@ -22,6 +23,33 @@ _SIZE = re.compile(r"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 _MAX_CHUNK_LINE_BYTES = 256
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class HttpError(Exception):
+    """A request that gets an error; the text is for a person."""
+
+    def __init__(self, status: int, message: str, headers: Headers = ()) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, with its whole body; header names in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer; `encode` adds Content-Length and what keeps the connection."""
+
+    status: int
+    body: bytes
+    headers: Headers = (("Content-Type", "application/json"),)
 
 
 @dataclass(slots=True)
@@ -67,7 +95,9 @@ class Parser:
         """How much memory the body under way takes or has announced; 0 outside of one."""
         if self._head is None:
             return 0
-        return self._head.length if self._head.length is not None else len(self._body)
+        if self._head.length is not None:
+            return self._head.length
+        return len(self._body) + (self._chunk if self._state == "chunk" else 0)
 
     @property
     def wants_continue(self) -> bool:
@@ -172,14 +202,15 @@ class Parser:
         return line
 
 
-def encode(response: Response, *, keep_alive: bool) -> bytes:
-    """Return an answer's bytes."""
+def encode(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """Return an answer's bytes; to HEAD without the body, whose length they still tell."""
     lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in response.headers]
     lines.append(f"Content-Length: {len(response.body)}")
     if not keep_alive:
         lines.append("Connection: close")
-    return "\r\n".join([*lines, "\r\n"]).encode() + response.body
+    head = "\r\n".join([*lines, "\r\n"]).encode()
+    return head if head_only else head + response.body
 
 
 def _head(text: bytes) -> _Head:
@@ -191,8 +222,8 @@ def _head(text: bytes) -> _Head:
     if major != b"1":
         raise HttpError(505, "cannot read the request: want HTTP/1.1")
     headers = _fields(rest)
-    wishes = headers.get("connection", "").lower()
-    keep_alive = "close" not in wishes if minor != b"0" else "keep-alive" in wishes
+    # An answer in HTTP/1.1 does not tell a client of 1.0 that its connection stays.
+    keep_alive = minor != b"0" and "close" not in headers.get("connection", "").lower()
     expect = headers.get("expect")
     if expect is not None and expect.lower() != "100-continue":
         raise HttpError(417, f"cannot read the request: Expect: {expect} is not served")

@@ -47,3 +47,7 @@ class Spacing:
             return None
         self.next_s = start_s + interval_s
         return start_s - now_s
+
+    def ease(self, interval_s: float, now_s: float, waiting: int) -> None:
+        """Go by a shorter interval: the next one's turn is after those who wait already."""
+        self.next_s = min(self.next_s, now_s + interval_s * (waiting + 1))

@@ -14,7 +14,8 @@ from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import Assignment, CascadePlan, StageChanged, StageTarget
 from agent.runner.serving import Cascade
-from agent.runner.stages import Emit, Setting, StageError, StageSlot, Tensors
+from agent.runner.stages import Emit, StageError, StageSlot
+from agent.runner.worker import Setting, Tensors
 from protocols.bundle import Bundle, Stage, Variant
 from protocols.inference.gate import top1
 from protocols.inference.runtime import ModelError
@@ -60,7 +61,7 @@ def prepare(
         slot.emit = held.append
     try:
         _prove(bundle, plan, slots, golden)
-    except StageError:
+    except Exception:
         for slot in slots.values():
             slot.unload("rejected")
         raise

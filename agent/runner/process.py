@@ -34,6 +34,7 @@ from agent.runner.control import (
     Take,
     ToRunner,
 )
+from agent.runner.http1 import Request, Response
 from agent.runner.prepare import prepare
 from agent.runner.server import Server
 from agent.runner.stages import StageError
@@ -71,14 +72,19 @@ class Runner:
     # --- threads
 
     def _listen(self) -> None:
-        while (received := self._channel.receive()) is not None:
-            payload, fds = received
-            try:
-                self._obey(TO_RUNNER.validate_json(payload), fds)
-            except ValidationError:  # a newer supervisor's word
-                for fd in fds:
-                    os.close(fd)
-        self._drained.set()
+        try:
+            while (received := self._channel.receive()) is not None:
+                with _logged():
+                    self._hear(*received)
+        finally:  # without it nobody would end this process
+            self._drained.set()
+
+    def _hear(self, payload: bytes, fds: list[int]) -> None:
+        try:
+            self._obey(TO_RUNNER.validate_json(payload), fds)
+        except ValidationError:  # a newer supervisor's word
+            for fd in fds:
+                os.close(fd)
 
     def _obey(self, message: ToRunner, fds: list[int]) -> None:
         match message:
@@ -157,7 +163,7 @@ class Runner:
         for cascade, _plan in moved:
             cascade.grow()
 
-    def _answer(self, request: oip.Request) -> oip.Response:
+    def _answer(self, request: Request) -> Response:
         return oip.handle(request, self._cascades, self._version)
 
     def _stats(self) -> Stats:

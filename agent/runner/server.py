@@ -15,17 +15,18 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from agent.runner import http1
-from agent.runner.oip import HttpError, Request, Response, error_response
+from agent.runner.http1 import HttpError, Request, Response
+from agent.runner.oip import error_response
 
 MAX_CONNECTIONS = 256
-"""More wait in the backlog."""
+"""For one more, the one that has been idle longest is closed; where none is idle, it waits."""
 
 IDLE_S = 300.0
 STALL_S = 10.0
 """A client that has begun a request and sends or takes nothing for so long is cut off."""
 
 REQUEST_S = 60.0
-"""A request must be here as a whole after that time."""
+"""A request must be here as a whole after that time, and its answer taken after the same again."""
 
 MAX_BODIES_BYTES = 32 << 20
 """Of all the bodies that are under way at once."""
@@ -33,6 +34,7 @@ MAX_BODIES_BYTES = 32 << 20
 _READ_BYTES = 1 << 18
 _MILLISECONDS = 1000
 _LOST_RACE_S = 0.005
+_SOON = (("Retry-After", "1"),)
 
 Answerer = Callable[[Request], Response]
 GiveBack = Callable[[int], None]
@@ -56,6 +58,8 @@ class Server:
         self._waker, self._woken = socket.socketpair()
         self._changed = threading.Condition()
         self._connections = 0
+        self._idle: dict[int, socket.socket] = {}
+        """By descriptor, the one that has been idle longest first."""
         self._listeners = 0
         self._bodies_bytes = 0
 
@@ -71,7 +75,12 @@ class Server:
         connection.settimeout(0)
         with self._changed:
             self._connections += 1
-        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        except RuntimeError as error:  # the system has no thread to spare
+            sys.stderr.write(f"cannot serve a connection: {error}\n")
+            connection.close()
+            self._forget_connection()
 
     def drain(self) -> None:
         """Accept no more, finish what is under way, give idle connections back; then return."""
@@ -86,11 +95,8 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         poll = self._poll(listener, select.POLLIN)
         while not self._draining.is_set():
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._connections < MAX_CONNECTIONS or self._draining.is_set()
-                )
             poll.poll()
+            self._make_room()
             if self._draining.is_set():
                 break
             try:
@@ -112,9 +118,22 @@ class Server:
         except (_Gone, OSError):
             pass
         finally:
-            with self._changed:
-                self._connections -= 1
-                self._changed.notify_all()
+            self._forget_connection()
+
+    def _make_room(self) -> None:
+        """Wait until one more connection may be served."""
+        with self._changed:
+            while self._connections >= MAX_CONNECTIONS and not self._draining.is_set():
+                if self._idle:
+                    oldest = self._idle.pop(next(iter(self._idle)))
+                    with contextlib.suppress(OSError):  # it has gone by itself
+                        oldest.shutdown(socket.SHUT_RD)  # what has come already is still answered
+                self._changed.wait()
+
+    def _forget_connection(self) -> None:
+        with self._changed:
+            self._connections -= 1
+            self._changed.notify_all()
 
     def _talk(self, connection: socket.socket) -> None:
         """Answer request after request until the client or the server has enough."""
@@ -122,17 +141,25 @@ class Server:
         poll = self._poll(connection, select.POLLIN)
         while True:
             if parser.idle:
-                self._wait_idle(poll)
+                self._wait_idle(connection, poll)
                 if self._draining.is_set():
                     self._give_back(connection.fileno())
                     return
             if not self._exchange(connection, parser):
                 return
 
-    def _wait_idle(self, poll: "select.poll") -> None:
+    def _wait_idle(self, connection: socket.socket, poll: "select.poll") -> None:
         """Wait until something comes, or the server drains."""
-        if not self._draining.is_set() and not poll.poll(IDLE_S * _MILLISECONDS):
-            raise _Gone
+        with self._changed:
+            self._idle[connection.fileno()] = connection
+            if self._connections >= MAX_CONNECTIONS:
+                self._changed.notify_all()
+        try:
+            if not self._draining.is_set() and not poll.poll(IDLE_S * _MILLISECONDS):
+                raise _Gone
+        finally:
+            with self._changed:
+                self._idle.pop(connection.fileno(), None)
 
     def _exchange(self, connection: socket.socket, parser: http1.Parser) -> bool:
         """Take one request in and answer it; false: the connection ends."""
@@ -140,11 +167,11 @@ class Server:
             with self._room(parser) as room:
                 received = self._receive(connection, parser, room)
                 response = self._respond(received.request)
-            keep_alive = received.keep_alive
+            keep_alive, head_only = received.keep_alive, received.request.method == "HEAD"
         except HttpError as error:
-            response = error_response(error.status, str(error), error.retry_after_s)
-            keep_alive = False
-        _send(connection, http1.encode(response, keep_alive=keep_alive))
+            response = error_response(error.status, str(error), error.headers)
+            keep_alive = head_only = False
+        _send(connection, http1.encode(response, keep_alive=keep_alive, head_only=head_only))
         if not keep_alive:
             _linger(connection)
         return keep_alive
@@ -177,7 +204,9 @@ class Server:
             with self._changed:
                 more = parser.body_bytes - held
                 if more > 0 and self._bodies_bytes + more > MAX_BODIES_BYTES:
-                    raise HttpError(503, "cannot infer: too many large requests are under way", 1)
+                    raise HttpError(
+                        503, "cannot infer: too many large requests are under way", _SOON
+                    )
                 self._bodies_bytes += more
                 held += more
 
@@ -214,12 +243,12 @@ def _read(connection: socket.socket, deadline_s: float) -> bytes:
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    view = memoryview(data)
+    view, deadline_s = memoryview(data), time.monotonic() + REQUEST_S
     while view:
         try:
             view = view[connection.send(view) :]
         except BlockingIOError:
-            _wait(connection, select.POLLOUT, STALL_S)
+            _wait(connection, select.POLLOUT, min(STALL_S, deadline_s - time.monotonic()))
 
 
 def _wait(connection: socket.socket, events: int, timeout_s: float) -> None:

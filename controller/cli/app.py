@@ -4,6 +4,8 @@ A command parses, calls and prints. What it needs beyond typer it imports when i
 and shell completion must answer at once, so no module here imports numpy, an interpreter or MQTT.
 """
 
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,8 @@ from controller.cli.exits import is_broken_pipe, report
 BUILD, DEPLOY = "Build and sign", "Deploy"
 SEE, PIN, RUN = "See", "Override the planner", "Run"
 
+_WITH_VALUE = frozenset({"--home", "--broker", "--fleet"})
+
 
 class _Ctl(TyperGroup):
     """The root group: every error ends here, as one line on stderr and an exit code."""
@@ -56,6 +60,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def with_globals_first(arguments: Sequence[str]) -> list[str]:
+    """Return a command line whose global options stand before the command, as typer wants them.
+
+    A person writes them where they come to mind: `ctl device ls --fleet home`.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in _WITH_VALUE:
+            front += [word, *islice(words, 1)]
+        elif word == "--debug" or word.partition("=")[0] in _WITH_VALUE:
+            front.append(word)
+        else:
+            rest.append(word)
+    return [*front, *rest]
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -10,7 +10,17 @@ from controller.cli.complete import complete_bundle
 from controller.cli.context import open_session
 from controller.cli.exits import ExitCode
 from controller.cli.options import duration_option
-from controller.cli.output import Column, Format, Output, note, out, print_facts, print_rows, table
+from controller.cli.output import (
+    Column,
+    Format,
+    Output,
+    note,
+    out,
+    print_facts,
+    print_json,
+    print_rows,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,7 +134,9 @@ Wait = Annotated[
 
 
 @app.command("abort")
-def abort_deployment(ctx: typer.Context, name: Id, timeout_s: Wait = _SHORT_S) -> None:
+def abort_deployment(
+    ctx: typer.Context, name: Id, timeout_s: Wait = _SHORT_S, output: Output = Format.TABLE
+) -> None:
     """Abort a deployment: the one before it rules again, or its devices give the cascade up.
 
     Example: ctl deployment abort digits-v2-1a2b3c
@@ -135,7 +147,7 @@ def abort_deployment(ctx: typer.Context, name: Id, timeout_s: Wait = _SHORT_S) -
         deployment = _find(session.fleet, name)
         session.execute(abort_steps(session.fleet, name, session.bundles))
         note(f"Aborted deployment {name} of {words.ref(deployment.bundle)}.")
-        code = _wait_until_gone(session, [deployment], timeout_s)
+        code = _wait_until_gone(session, [deployment], timeout_s, output)
     raise typer.Exit(code)
 
 
@@ -145,6 +157,7 @@ def undeploy(
         str, typer.Argument(metavar="NAME", autocompletion=complete_bundle, help="A cascade.")
     ],
     timeout_s: Wait = _SHORT_S,
+    output: Output = Format.TABLE,
 ) -> None:
     """Take a cascade off the fleet: abort all of its deployments, and wait for the devices.
 
@@ -164,7 +177,7 @@ def undeploy(
             )
         session.execute(_abort_all(session, fleet, active))
         note(f"Aborted {words.count(len(active), 'deployment')} of {cascade}.")
-        code = _wait_until_gone(session, active, timeout_s)
+        code = _wait_until_gone(session, active, timeout_s, output)
     raise typer.Exit(code)
 
 
@@ -180,7 +193,7 @@ def _abort_all(session: "Session", fleet: "Fleet", active: "Sequence[Deployment]
 
 
 def _wait_until_gone(
-    session: "Session", aborted: "Sequence[Deployment]", timeout_s: float
+    session: "Session", aborted: "Sequence[Deployment]", timeout_s: float, output: Format
 ) -> ExitCode:
     """Wait until no device that is online is told to run, or runs, what nobody wants there."""
     from controller.cli.watching import warn_without_controller  # noqa: PLC0415
@@ -192,10 +205,13 @@ def _wait_until_gone(
         left[:] = [d.name for d in fleet.devices.values() if d.online and _has(d, aborted, fleet)]
         return not left
 
-    if session.wait(gone, timeout_s):
-        return ExitCode.DONE
-    note(f"Still there after {timeout_s:g} s: {', '.join(left)}.", style="yellow")
-    return ExitCode.PENDING
+    code = ExitCode.DONE if session.wait(gone, timeout_s) else ExitCode.PENDING
+    if output is Format.JSON:
+        aborted_ids = [d.id for d in aborted]
+        print_json({"aborted": aborted_ids, "still_there": left, "exit_code": int(code)})
+    elif left:
+        note(f"Still there after {timeout_s:g} s: {', '.join(left)}.", style="yellow")
+    return code
 
 
 def _has(device: "Device", aborted: "Sequence[Deployment]", fleet: "Fleet") -> bool:

@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli import checks
 from controller.cli.checks import Check
 from controller.cli.context import open_home, open_session
-from controller.cli.device import Wait
 from controller.cli.exits import ExitCode, explain
+from controller.cli.options import duration_option
 from controller.cli.output import Column, Format, Output, print_rows
 from protocols.errors import SluiceError
 
@@ -32,7 +32,13 @@ _COLUMNS: list[Column[Check]] = [
 ]
 
 
-def doctor(ctx: typer.Context, wait_s: Wait = 6.0, output: Output = Format.TABLE) -> None:
+def doctor(
+    ctx: typer.Context,
+    wait_s: Annotated[
+        float, duration_option("--wait", "How long to wait for telemetry, for the clocks.", "6s")
+    ] = 6.0,
+    output: Output = Format.TABLE,
+) -> None:
     """Check this machine, the keys, the catalog, the broker, the controllers and the devices.
 
     Exit code 1 where a check fails; warnings do not count.

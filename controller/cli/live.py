@@ -9,6 +9,9 @@ from controller.cli.output import Column, Row, err, note, table
 if TYPE_CHECKING:
     from rich.live import Live
 
+_OTHER_LINES = 4
+"""Title, head, the count of what is hidden, and the line of the prompt."""
+
 
 class Changing(Generic[Row]):
     """Shows rows on stderr as they change. Use it as a context manager.
@@ -61,18 +64,16 @@ class Changing(Generic[Row]):
         from rich.console import Group  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        shown = rows[: max(1, self._live.console.height - _OTHER_LINES)]
+        hidden = len(rows) - len(shown)
         self._live.update(
-            Group(Text(self._title(rows), style="bold"), table(rows, self._columns)), refresh=True
+            Group(
+                Text(self._title(rows), style="bold"),
+                table(shown, self._columns),
+                *([Text(f"and {hidden} more")] if hidden else []),
+            ),
+            refresh=True,
         )
-
-    def say(self, words: str) -> None:
-        """Print a line that stays, above the rows."""
-        if self._live is None:
-            note(words)
-        else:
-            from controller.cli.output import text  # noqa: PLC0415
-
-            self._live.console.print(text(words))
 
     def _say(self, rows: Sequence[Row]) -> None:
         for row in rows:

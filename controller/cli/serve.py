@@ -1,13 +1,16 @@
 """`ctl serve`: the controller as a service."""
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli.context import open_home, show_log
 from controller.cli.options import duration_option
-from controller.cli.output import note
+from controller.cli.output import Format, Output, note, print_json_line
+
+if TYPE_CHECKING:
+    from controller.session import Session
 
 
 def serve(
@@ -27,10 +30,11 @@ def serve(
             "--restore-after", "Calm must last so long before it gets something back.", "30m"
         ),
     ] = 1800.0,
+    output: Output = Format.TABLE,
 ) -> None:
     """Plan for the fleet until stopped: tell devices what to run, and revise it with their load.
 
-    Any number may run; each device is told by one of them.
+    Any number may run; each device is told by one of them. JSON is one line, once it serves.
 
     Example: ctl serve --revise-after 2m
     """
@@ -42,4 +46,10 @@ def serve(
     policy = PlannerPolicy(revise_after_s=revise_after_s, restore_after_s=restore_after_s)
     home = open_home(ctx)
     note(f"Serving fleet {home.fleet} on {home.broker.url}; Ctrl-C stops.")
-    run(home, policy, stop_on_signal(), name=name)
+
+    def ready(session: "Session") -> None:
+        if output is Format.JSON:
+            facts = {"controller": session.name, "fleet": home.fleet, "broker": home.broker.url}
+            print_json_line(facts)
+
+    run(home, policy, stop_on_signal(), name=name, ready=ready)

@@ -15,6 +15,7 @@ from protocols.bundle import Bundle
 from protocols.desired import Deployment
 
 _LOOK_S = 0.2
+_CALM = frozenset({"running", "offline"})
 
 
 def _bytes(one: DeviceProgress) -> str | None:
@@ -53,11 +54,16 @@ def watch(
     Ctrl-C comes out as KeyboardInterrupt, with the view put away.
     """
     deadline = time.monotonic() + timeout_s
-    title = f"{deployment.bundle.name}@{deployment.bundle.version}, deployment {deployment.id}"
-    with Changing(PROGRESS_COLUMNS, lambda p: p.device, _line, lambda _: title) as view:
+    head = f"{words.ref(deployment.bundle)}, deployment {deployment.id}"
+    with Changing(
+        PROGRESS_COLUMNS,
+        key=lambda p: p.device,
+        line=_line,
+        title=lambda rows: f"{head}: {outcome(rows).message}",
+    ) as view:
         while True:
             devices = progress(deployment, session.fleet, bundle)
-            view.show(devices)
+            view.show(sorted(devices, key=lambda p: (p.phase in _CALM, p.device)))
             found = outcome(devices)
             if found.settled or time.monotonic() >= deadline:
                 return Watched(devices, found, timed_out=not found.settled)
@@ -68,7 +74,7 @@ def finish(deployment: Deployment, watched: Watched, output: Format) -> ExitCode
     """Say how it ended, and return the exit code."""
     if output is Format.JSON:
         print_json(document(deployment, watched.devices, watched.code))
-    ref = f"{deployment.bundle.name}@{deployment.bundle.version}"
+    ref = words.ref(deployment.bundle)
     match watched.code:
         case ExitCode.DONE:
             note(f"{ref} runs on {words.count(len(watched.devices), 'device')}.", style="green")

@@ -182,9 +182,9 @@ def _spec(name: str, details: Details, shape: tuple[int, ...]) -> TensorSpec:
     if 0 in shape:
         raise ModelError(name, f"tensor {details['name']!r} is empty: its shape is {list(shape)}")
     scale, zero_point = details["quantization"]
-    quantization = (
-        Quantization(scale=float(scale), zero_point=int(zero_point)) if scale > 0 else None
-    )
+    quantization = None
+    if scale > 0 and np.issubdtype(dtype, np.integer):
+        quantization = Quantization(scale=float(scale), zero_point=int(zero_point))
     return TensorSpec(
         name=str(details["name"])[:512], shape=shape, dtype=dtype, quantization=quantization
     )

@@ -80,9 +80,10 @@ def quantize(values: NDArray[Any], spec: Spec) -> NDArray[Any]:
     if not np.isfinite(values).all():
         raise TensorError(f"cannot quantize into {spec.name!r}: a value is NaN or infinite")
     low, high = _limits(np.dtype(spec.dtype))
-    exact = np.float32 if np.dtype(spec.dtype).itemsize <= _NARROW_BYTES else np.float64
+    narrow = np.dtype(spec.dtype).itemsize <= _NARROW_BYTES
+    exact: np.dtype[Any] = np.dtype(np.float32 if narrow else np.float64)
     with np.errstate(over="ignore"):  # what overflows is clipped
-        scaled = np.rint(values.astype(exact, copy=False) / exact(spec.quantization.scale))
+        scaled = np.rint(values.astype(exact, copy=False) / exact.type(spec.quantization.scale))
     top = math.nextafter(high, 0) if float(high) > high else high  # 2^63 is no int64
     quantized: NDArray[Any] = np.clip(scaled + spec.quantization.zero_point, low, top)
     return quantized.astype(spec.dtype)

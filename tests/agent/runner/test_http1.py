@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.runner.http1 import MAX_BODY_BYTES, MAX_HEAD_BYTES, Parser, Received, encode
-from agent.runner.oip import HttpError, Response
+from agent.runner.http1 import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    HttpError,
+    Parser,
+    Received,
+    Response,
+    encode,
+)
 
 PLAIN = b"POST /v2/models/a/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
@@ -49,7 +56,8 @@ def test_it_does_not_matter_how_the_bytes_come(cuts: list[int]) -> None:
     [
         (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", False),
         (b"GET / HTTP/1.0\r\n\r\n", False),
-        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", True),
+        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\n\r\n", True),
     ],
 )
 def test_who_ends_the_connection(head: bytes, kept: bool) -> None:  # noqa: FBT001
@@ -118,3 +126,15 @@ def test_an_answer_says_its_length_and_when_it_closes() -> None:
         b"Connection: close\r\n\r\n{}"
     )
     assert b"Connection" not in encode(Response(200, b""), keep_alive=True)
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    text = encode(Response(200, b"{}"), keep_alive=True, head_only=True)
+    assert text.endswith(b"Content-Length: 2\r\n\r\n")
+
+
+def test_a_chunk_under_way_counts_as_a_whole() -> None:
+    parser = Parser()
+    parser.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nff\r\nx")
+    assert parser.next() is None
+    assert parser.body_bytes == 5 + 255

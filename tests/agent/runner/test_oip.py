@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.runner.oip import MAX_SAMPLES, Request, Response, handle
-from agent.runner.serving import Answer, InferenceError, RefusedError
+from agent.runner.admission import RefusedError
+from agent.runner.http1 import Request, Response
+from agent.runner.oip import handle
+from agent.runner.oip_request import MAX_JSON_BYTES, MAX_SAMPLES
+from agent.runner.walk import Answer, InferenceError
 from protocols.bundle import (
     ArtifactRef,
     Bundle,
@@ -138,6 +141,9 @@ def test_readiness_says_why(why: str | None, status: int) -> None:
         ("GET", "/v2/models/digits/versions/2", 404),
         ("GET", "/v2/models/digits/what", 404),
         ("POST", "/v2", 405),
+        ("OPTIONS", "/v2", 405),
+        ("PUT", "/v2/models/digits/infer", 405),
+        ("HEAD", "/v2/models/digits/infer", 405),
         ("GET", "/v2/models/digits/infer", 405),
         ("POST", "/v2/repository/models/digits/load", 400),
     ],
@@ -146,6 +152,20 @@ def test_what_is_not_there(method: str, path: str, status: int) -> None:
     response, document = ask(Echo(), method, path)
     assert response.status == status
     assert document["error"].startswith("cannot ")
+
+
+def test_head_is_get_and_a_405_says_what_would_do() -> None:
+    assert ask(Echo(), "HEAD", "/v2/health/live")[0].status == 200
+    for method, path, allowed in (
+        ("PUT", "/v2", "GET, HEAD"),
+        ("GET", "/v2/models/digits/infer", "POST"),
+    ):
+        assert dict(ask(Echo(), method, path)[0].headers)["Allow"] == allowed
+
+
+def test_names_may_be_percent_encoded() -> None:
+    assert ask(Echo(), "GET", "/v2/models/%64igits/ready")[0].status == 200
+    assert ask(Echo(), "GET", "/v2/models/a%2Fb")[1]["error"].startswith("cannot find model 'a/b'")
 
 
 def test_a_sample_with_a_batch_axis() -> None:
@@ -225,6 +245,29 @@ def test_a_quantized_input_takes_its_own_values_or_real_ones() -> None:
     assert infer(Echo(bundle("int8")), one())[0].status == 400
 
 
+def test_integers_hold_what_their_type_holds_exactly() -> None:
+    served = Echo(bundle("int64"))
+    most = 2**63 - 1
+    assert infer(served, one(datatype="INT64", data=[most, -most - 1, 0, 1]))[0].status == 200
+    assert served.batches[0].ravel().tolist() == [most, -most - 1, 0, 1]
+    for bad in (2.0**63, most + 1, -(2.0**64), 0.5):
+        assert infer(served, one(datatype="INT64", data=[bad, 0, 0, 0]))[0].status == 400
+
+
+def test_too_much_json_is_refused_before_it_is_read() -> None:
+    body = b'{"inputs": [{"data": [' + b"[]," * (MAX_JSON_BYTES // 3) + b"[]]}]}"
+    response, document = ask(Echo(), "POST", "/v2/models/digits/infer", body)
+    assert response.status == 413
+    assert "binary data" in document["error"]
+    assert ask(Echo(), "POST", "/v2/repository/index", body)[0].status == 413
+
+
+def test_an_error_does_not_echo_a_long_name() -> None:
+    response, _ = infer(Echo(), one(datatype="x" * 10**6))
+    assert response.status == 400
+    assert len(response.body) < 1000
+
+
 def test_booleans() -> None:
     served = Echo(bundle("bool"))
     for data in ([True, False, True, True], [1, 0, 1, 1]):
@@ -255,6 +298,7 @@ def test_values_that_are_not_finite_are_null_in_json() -> None:
         {**one(), "parameters": []},
         {**one(), "outputs": {}},
         {**one(), "outputs": [{"name": "other"}]},
+        {**one(), "outputs": [{"name": "scores"}] * 2},
         {**one(), "outputs": [{"name": "scores", "parameters": {"classification": 2}}]},
         one(datatype="INT8"),
         one(datatype=None),
@@ -345,7 +389,7 @@ def test_deeply_nested_json_is_refused() -> None:
 
 
 def test_errors_of_the_cascade_have_their_status() -> None:
-    refused = infer(Echo(fault=RefusedError("cannot infer: digits: paused", 7)), one())
+    refused = infer(Echo(fault=RefusedError("digits", "paused", 7)), one())
     assert refused[0].status == 503
     assert dict(refused[0].headers)["Retry-After"] == "7"
     assert refused[1] == {"error": "cannot infer: digits: paused"}

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 
 from agent.runner import blackbox
 from agent.runner.control import Drain, Drained, HandOver, Ready, Rejected, Take
+from agent.runner.server import MAX_CONNECTIONS
 from tests import models
 from tests.agent.runner.cascades import Built, Piece, build
 from tests.agent.runner.harness import RunnerUnderTest, listen, running, wait_for
@@ -251,6 +254,48 @@ def test_a_clients_fault_is_a_4xx_and_serving_goes_on(
             assert answer.split(b" ")[1] == status
             assert b'{"error": "cannot ' in answer
         assert runner.client().infer("digits", X[0])[0] == 200
+
+
+def test_idle_connections_do_not_lock_a_new_client_out(tmp_path: Path) -> None:
+    with running() as runner, contextlib.ExitStack() as stack:
+        serve(runner, two_stages(tmp_path))
+        idle = [
+            stack.enter_context(socket.create_connection(runner.address, 30))
+            for _ in range(MAX_CONNECTIONS + 40)
+        ]
+        clients = [runner.client() for _ in range(3)]
+        for client in clients:
+            assert client.infer("digits", X[0])[0] == 200
+        assert idle[0].recv(1) == b""  # the one that was idle longest had to go
+        assert clients[0].infer("digits", X[0])[0] == 200
+
+
+def test_head_leaves_the_connection_in_step(tmp_path: Path) -> None:
+    with running() as runner:
+        serve(runner, two_stages(tmp_path))
+        client = runner.client()
+        for path, status in (("/v2", 200), ("/nothing", 404), ("/v2/models/digits/infer", 405)):
+            answered, headers, body = client.ask("HEAD", path)
+            assert (answered, body) == (status, b"")
+            assert int(headers["content-length"]) > 0
+        assert client.infer("digits", X[0])[0] == 200
+
+
+def test_large_bodies_are_counted_however_they_come(tmp_path: Path) -> None:
+    head = b"POST /v2/models/digits/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff0\r\n"
+    with running() as runner, contextlib.ExitStack() as stack:
+        serve(runner, two_stages(tmp_path))
+        held = [stack.enter_context(socket.create_connection(runner.address, 30)) for _ in range(3)]
+        for connection in held[:2]:
+            connection.sendall(head)
+        waiting = select.poll()
+        for connection in held:
+            waiting.register(connection, select.POLLIN)
+        held[2].sendall(head)
+        ((refused, _events),) = waiting.poll(30_000)
+        answer = next(c for c in held if c.fileno() == refused).recv(4096)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1" in answer
 
 
 def test_chunks_and_pipelines_over_a_unix_socket(tmp_path: Path) -> None:

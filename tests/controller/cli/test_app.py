@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.cli.app import with_globals_first
 from tests.controller.cli.conftest import Bench
 
 HEAVY = ("numpy", "paho", "pydantic", "cryptography", "ai_edge_litert", "psutil")
@@ -33,6 +34,21 @@ def test_every_help_has_an_example(bench: Bench, command: str) -> None:
     assert f"Example: ctl {command}" in bench.ctl(command, "--help").stdout.replace(
         "--fleet home ", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("device ls --fleet home -o json", "--fleet home device ls -o json"),
+        ("deploy x --broker=mqtt://a:1 --debug", "--broker=mqtt://a:1 --debug deploy x"),
+        ("events -- --fleet", "events -- --fleet"),
+        ("--home /x doctor", "--home /x doctor"),
+        ("doctor --home", "--home doctor"),
+        ("", ""),
+    ],
+)
+def test_global_options_may_stand_anywhere(words: str, expected: str) -> None:
+    assert with_globals_first(words.split()) == expected.split()
 
 
 def test_version(bench: Bench) -> None:
@@ -92,8 +108,10 @@ def test_serve_carries_out_what_was_published_while_nobody_served(bench: Bench) 
     with bench.fleet(bench.device("pi-1")) as fleet:
         bench.ctl("deploy", "digits", "--detach")
         hidden.rename(key)
-        serve = bench.start("serve", "--revise-after", "1m")
+        serve = bench.start("serve", "--revise-after", "1m", "-o", "json")
+        assert serve.stdout is not None
         try:
+            assert json.loads(serve.stdout.readline())["fleet"] == bench.home.fleet
             deadline = time.monotonic() + 20
             while not fleet.devices["pi-1"].cascades:
                 assert time.monotonic() < deadline

@@ -1,41 +1,55 @@
+from pathlib import Path
+
 import pytest
 
 from tests import models
 from tests.controller.classifiers import layers, pair
-from tests.controller.cli.command import Command, command  # noqa: F401 - a fixture
+from tests.controller.cli.conftest import Bench
 
 TWO = ("--stage", "small=small.tflite", "--stage", "large=large.tflite")
 
 
-def test_build_list_and_show(command: Command) -> None:  # noqa: F811 - the fixture
-    files = pair(command.home.parent, 500)
-    built = command.json("cascade", "build", "digits", *TWO, "--samples", files.samples)
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, where the models lie."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, name: str, content: bytes) -> str:
+    (folder / name).write_bytes(content)
+    return name
+
+
+def test_build_list_and_show(bench: Bench, here: Path) -> None:
+    files = pair(here, 500)
+    built = bench.ctl_json("cascade", "build", "digits", *TWO, "--samples", str(files.samples))
     assert (built["name"], built["version"], built["classes"]) == ("digits", 1, 10)
     (ladder,) = built["ladders"]
     assert [step["eps"] for step in ladder["steps"]] == [0.01, 0.02, 0.05]
     assert ladder["base"] == 0
-    (listed,) = command.json("cascade", "ls")
-    shown = command.json("cascade", "show", "digits")
+    (listed,) = bench.ctl_json("cascade", "ls")
+    shown = bench.ctl_json("cascade", "show", "digits")
     assert listed == shown
     assert shown["sha256"] == built["sha256"]
     assert shown["bundle"]["certificates"][0]["gates"].keys() == {"small"}
-    table = command.run("cascade", "show", "digits@1")
-    assert "small.tflite" not in table.out
-    assert "THRESHOLD" in table.out
-    assert "digits@1" in command.run("cascade", "ls").out
-    assert "cannot find cascade digits@2" in command.run("cascade", "show", "digits@2", code=2).err
+    table = bench.ctl("cascade", "show", "digits@1")
+    assert "small.tflite" not in table.stdout
+    assert "THRESHOLD" in table.stdout
+    assert "digits@1" in bench.ctl("cascade", "ls").stdout
+    assert "cannot find cascade digits@2" in bench.ctl("cascade", "show", "digits@2", code=2).stderr
 
 
-def test_what_build_prints(command: Command) -> None:  # noqa: F811 - the fixture
-    files = pair(command.home.parent, 500)
-    labels = command.write("labels.txt", "\n".join("abcdefghij").encode())
-    ran = command.run(
+def test_what_build_prints(bench: Bench, here: Path) -> None:
+    files = pair(here, 500)
+    labels = write(here, "labels.txt", "\n".join("abcdefghij").encode())
+    ran = bench.ctl(
         "cascade",
         "build",
         "digits",
         *TWO,
         "--samples",
-        files.samples,
+        str(files.samples),
         "--eps",
         "5%",
         "--gate",
@@ -45,22 +59,22 @@ def test_what_build_prints(command: Command) -> None:  # noqa: F811 - the fixtur
         "--version",
         "7",
     )
-    assert "digits@7" in ran.out
-    assert "5.0%*" in ran.out
+    assert "digits@7" in ran.stdout
+    assert "5.0%*" in ran.stdout
     for title in ("EPS", "THRESHOLD", "HARMS", "ESCALATED", "ACCURACY", "ANSWER"):
-        assert title in ran.out
-    assert "certified on 500 samples" in ran.err
-    assert "large takes" in ran.err
+        assert title in ran.stdout
+    assert "certified on 500 samples" in ran.stderr
+    assert "large takes" in ran.stderr
 
 
-def test_parts_without_gates(command: Command) -> None:  # noqa: F811 - the fixture
+def test_parts_without_gates(bench: Bench, here: Path) -> None:
     whole = models.random_layers(16, 12, 10)
-    command.write("small.tflite", models.classifier(whole[:1], head="features"))
-    command.write("large.tflite", models.classifier(whole[1:]))
+    write(here, "small.tflite", models.classifier(whole[:1], head="features"))
+    write(here, "large.tflite", models.classifier(whole[1:]))
     chained = (*TWO, "--reads", "large=stage:small", "--no-gate")
-    built = command.json("cascade", "build", "split", *chained)
+    built = bench.ctl_json("cascade", "build", "split", *chained)
     assert built["ladders"] == []
-    assert "random input" in command.run("cascade", "build", "split", *chained).err
+    assert "random input" in bench.ctl("cascade", "build", "split", *chained).stderr
 
 
 @pytest.mark.parametrize(
@@ -76,22 +90,23 @@ def test_parts_without_gates(command: Command) -> None:  # noqa: F811 - the fixt
         ((*TWO, "--reads", "large"), "--reads STAGE=stage:NAME"),
     ],
 )
+@pytest.mark.usefixtures("here")
 def test_what_cannot_be_built(
-    command: Command,  # noqa: F811 - the fixture
+    bench: Bench,
     arguments: tuple[str, ...],
     words: str,
 ) -> None:
-    assert words in command.run("cascade", "build", "digits", *arguments, code=2).err
-    assert command.json("cascade", "ls") == []
-    assert not (command.home / "catalog" / "artifacts").exists()
+    assert words in bench.ctl("cascade", "build", "digits", *arguments, code=2).stderr
+    assert bench.ctl_json("cascade", "ls") == []
+    assert not (bench.home.folder / "catalog" / "artifacts").exists()
 
 
-def test_a_name_that_is_none(command: Command) -> None:  # noqa: F811 - the fixture
-    command.write("m.tflite", models.classifier(layers()))
-    failed = command.run("cascade", "build", "a/b", "--stage", "only=m.tflite", code=2)
-    assert "cannot use cascade 'a/b'" in failed.err
+def test_a_name_that_is_none(bench: Bench, here: Path) -> None:
+    write(here, "m.tflite", models.classifier(layers()))
+    failed = bench.ctl("cascade", "build", "a/b", "--stage", "only=m.tflite", code=2)
+    assert "cannot use cascade 'a/b'" in failed.stderr
 
 
-def test_an_empty_catalog(command: Command) -> None:  # noqa: F811 - the fixture
-    assert "No cascades" in command.run("cascade", "ls").err
-    assert "cannot find cascade 'digits'" in command.run("cascade", "show", "digits", code=2).err
+def test_an_empty_catalog(bench: Bench) -> None:
+    assert "No cascades" in bench.ctl("cascade", "ls").stderr
+    assert "cannot find cascade 'digits'" in bench.ctl("cascade", "show", "digits", code=2).stderr

@@ -160,7 +160,9 @@ def test_undeploy_takes_every_version_away(bench: Bench) -> None:
     with bench.fleet(bench.device("pi-1")) as fleet:
         for version in (1, 2):
             bench.ctl("deploy", f"digits@{version}", "--timeout", "20s")
-        bench.ctl("undeploy", "digits")
+        gone = bench.ctl_json("undeploy", "digits")
+        assert len(gone["aborted"]) == 2
+        assert gone["still_there"] == []
         assert not fleet.devices["pi-1"].cascades
     bench.ctl("undeploy", "digits", code=2)
 

@@ -89,6 +89,15 @@ def test_open_axes_take_their_size_from_the_samples(
         open_model(path, 1, (8, 8, 3))
 
 
+def test_a_scale_on_a_float_tensor_means_nothing(tmp_path: Path) -> None:
+    graph = models.Graph()
+    x = graph.tensor("x", (1, 4), quantized=models.Quantized(0.5, 3))
+    out = graph.tensor("out", (1, 4), quantized=models.Quantized(0.5, 3))
+    graph.operate("LOGISTIC", [x], out)
+    model = open_model(write(tmp_path, graph.encode([x], [out])))
+    assert [spec.quantization for spec in (*model.inputs, *model.outputs)] == [None, None]
+
+
 def test_every_input_and_output_is_seen(tmp_path: Path) -> None:
     model = open_model(write(tmp_path, models.two_inputs(3)))
     assert [spec.name for spec in model.inputs] == ["a", "b"]

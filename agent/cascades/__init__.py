@@ -1,0 +1,1 @@
+"""Which cascades should serve, which do, and the way from one to the other."""

@@ -1,0 +1,191 @@
+"""Desired against what is here: what may be acted on, what to fetch, what should serve.
+
+Level-triggered: `choose` is asked again after every change, and says the same for the same facts.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.errors import AgentError, RefusalError
+from agent.cascades.fit import artifacts_of, check_fit, check_names, needed_mib
+from agent.storage.ledger import Ledger
+from protocols.bundle import ArtifactRef, Bundle
+from protocols.desired import Desired, DesiredCascade
+from protocols.device import CascadePhase
+from protocols.envelope import DESIRED, Envelope, Holds, KeySet, verify
+from protocols.errors import MessageError, TrustError
+
+
+class Bundles(Protocol):
+    """Artifacts on this device, and the bundles among them."""
+
+    def has(self, ref: ArtifactRef) -> bool:
+        """Whether an artifact is here and sound."""
+
+    def bundle(self, wanted: DesiredCascade) -> Bundle:
+        """Return a verified bundle whose envelope is here, or raise TrustError, MessageError."""
+
+    def check_room(self, refs: tuple[ArtifactRef, ...], what: str) -> None:
+        """Raise StoreError if the disk has no room for what is missing of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A reason not to run something, found while trying; it stands until a new generation."""
+
+    phase: CascadePhase
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the choice depends on, besides the desired document and the bundles."""
+
+    ledger: Ledger
+    budget_mib: float | None
+    """Memory that models may have on this device; None: not known."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """By `identity` of a cascade, or by the digest of an artifact that does not verify."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One cascade of the desired document: how far it is, and what should serve meanwhile."""
+
+    wanted: DesiredCascade
+    phase: CascadePhase
+    serve: DesiredCascade | None = None
+    bundle: Bundle | None = None
+    missing: tuple[ArtifactRef, ...] = ()
+    message: str = ""
+
+
+def identity(cascade: DesiredCascade) -> str:
+    """Return a key that two cascades share if and only if a runner executes both alike."""
+    variants = ",".join(f"{k}={v}" for k, v in sorted(cascade.variants.items()))
+    return f"{cascade.bundle.artifact.sha256} {variants} -{','.join(sorted(cascade.dropped))}"
+
+
+def accept(
+    envelope: bytes, keys: KeySet, device: str, ledger: Ledger, holds: Holds
+) -> Desired | None:
+    """Return a desired document that the device must act on; None if it already does.
+
+    Raises:
+        RefusalError: it is not for this device, or not newer than what was accepted.
+        TrustError, MessageError: it is not signed as it must be, or is no such message.
+    """
+    if ledger.desired and envelope == ledger.desired.encode():
+        return None
+    desired = read_desired(envelope, keys, holds)
+    generation = desired.generation
+    if desired.fleet != keys.fleet or desired.device != device:
+        raise RefusalError(
+            f"cannot apply generation {generation}: it is for device {desired.device!r} of fleet "
+            f"{desired.fleet!r}, this is {device!r} of {keys.fleet!r}",
+            generation,
+        )
+    if generation <= ledger.generation:
+        other = " with other content" if generation == ledger.generation else ""
+        raise RefusalError(
+            f"cannot apply generation {generation}: generation {ledger.generation} was accepted "
+            f"before{other}; the controller must go on from {ledger.generation + 1}",
+            generation,
+        )
+    return desired
+
+
+def read_desired(envelope: bytes, keys: KeySet, holds: Holds) -> Desired:
+    """Return the verified document of an envelope.
+
+    Raises:
+        TrustError, MessageError: it is not signed as it must be, or is no such message.
+        RefusalError: it names a cascade twice.
+    """
+    desired = Desired.decode(verify(envelope, DESIRED, keys, holds))
+    names = [cascade.bundle.name for cascade in desired.cascades]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RefusalError(
+            f"cannot apply generation {desired.generation}: it names {min(twice)} twice",
+            desired.generation,
+        )
+    return desired
+
+
+def choose(desired: Desired, bundles: Bundles, facts: Facts) -> tuple[Choice, ...]:
+    """Say for every cascade how far it is and what should serve; earlier ones get memory first."""
+    left, choices = facts.budget_mib, []
+    for wanted in desired.cascades:
+        choice = _choose(desired, wanted, bundles, facts, left)
+        choices.append(choice)
+        if left is not None and choice.serve is not None:
+            bundle = bundles.bundle(choice.serve)
+            left -= needed_mib(desired, choice.serve, bundle, 0)
+    return tuple(choices)
+
+
+def kept_artifacts(cascades: Iterable[DesiredCascade], bundles: Bundles) -> frozenset[str]:
+    """Return the digests of everything on the bundles that some cascades need."""
+    keep: set[str] = set()
+    for cascade in cascades:
+        if bundles.has(cascade.bundle.artifact):
+            keep.add(cascade.bundle.artifact.sha256)
+            try:
+                bundle = bundles.bundle(cascade)
+                check_names(cascade, bundle)
+            except (TrustError, MessageError, AgentError):
+                continue  # nothing of it will run
+            keep.update(ref.sha256 for ref in artifacts_of(cascade, bundle))
+    return frozenset(keep)
+
+
+def _choose(
+    desired: Desired, wanted: DesiredCascade, bundles: Bundles, facts: Facts, left: float | None
+) -> Choice:
+    choice = _try(desired, wanted, bundles, facts, left)
+    if choice.phase == "verified":
+        return choice
+    name = wanted.bundle.name
+    for good in facts.ledger.good.get(name, ()):
+        if identity(good) == identity(wanted):
+            continue
+        older = _try(desired, good, bundles, facts, left)
+        if older.phase == "verified":
+            return Choice(wanted, choice.phase, good, choice.bundle, choice.missing, choice.message)
+    return choice
+
+
+def _try(
+    desired: Desired, wanted: DesiredCascade, bundles: Bundles, facts: Facts, left: float | None
+) -> Choice:
+    """Say how far one version of a cascade is, by itself."""
+    if (verdict := _standing_verdict(wanted, facts)) is not None:
+        return Choice(wanted, verdict.phase, message=verdict.message)
+    if not bundles.has(wanted.bundle.artifact):
+        return Choice(wanted, "fetching", missing=(wanted.bundle.artifact,))
+    try:
+        bundle = bundles.bundle(wanted)
+        check_names(wanted, bundle)
+        check_fit(desired, wanted, bundle, left)
+        missing = tuple(ref for ref in artifacts_of(wanted, bundle) if not bundles.has(ref))
+        bundles.check_room(missing, f"{bundle.name} {bundle.version}")
+    except (TrustError, MessageError, AgentError) as error:
+        return Choice(wanted, "refused", message=str(error))
+    for ref in missing:
+        if (verdict := facts.verdicts.get(ref.sha256)) is not None:
+            return Choice(wanted, verdict.phase, bundle=bundle, message=verdict.message)
+    if missing:
+        return Choice(wanted, "fetching", bundle=bundle, missing=missing)
+    return Choice(wanted, "verified", wanted, bundle)
+
+
+def _standing_verdict(wanted: DesiredCascade, facts: Facts) -> Verdict | None:
+    sha = wanted.bundle.artifact.sha256
+    if (why := facts.ledger.quarantined.get(sha)) is not None:
+        return Verdict("quarantined", why)
+    size_bytes = wanted.bundle.artifact.size_bytes
+    if size_bytes > Envelope.MAX_BYTES:
+        name = wanted.bundle.name
+        return Verdict("refused", f"cannot run {name}: {size_bytes} bytes are no bundle's manifest")
+    return facts.verdicts.get(identity(wanted)) or facts.verdicts.get(sha)

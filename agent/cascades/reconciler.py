@@ -1,0 +1,295 @@
+"""The cascades of this device: what is wanted, what is here, what serves, and the way between.
+
+Owned by the supervisor's one deciding thread. Every change ends in `ensure`, which may be called at
+any time and does nothing when all is as it should be.
+"""
+
+import time
+from typing import Protocol
+
+from agent.reporting import wording
+from agent.cascades.fit import is_roomy, load_mib, needed_mib, rung_mib
+from agent.reporting.events import Announcer
+from agent.inbox import FetchDone, FetchFailed
+from agent.processes.crashes import inquire, unproven
+from agent.cascades.desired import DesiredDocument
+from agent.storage.ledger import LedgerFile
+from agent.processes.runners import Lineup
+from agent.sensors.oom import OomCount
+from agent.processes.runners import Counted, Died, Moved, Outcome, Serving, TurnedDown
+from agent.cascades.plan import runner_plans, schedule_of
+from agent.cascades.choice import Choice, Facts, Verdict, choose, identity, kept_artifacts
+from agent.inner_loop import InnerLoop, leaves_room
+from agent.cascades.reported import Running, phase_of, reported_cascade
+from agent.runner.control import Assign, Assignment, CascadePlan, StageChanged
+from agent.storage.bundles import BundleStore
+from agent.cascades.stages import StageBook
+from agent.storage.artifacts import ArtifactStore
+from agent.processes.swap import READY_WITHIN_S, Swap
+from agent.reporting.publisher import Publisher
+from protocols.bundle import ArtifactRef
+from protocols.desired import Desired, DesiredCascade
+from protocols.device import ReportedCascade, Sample
+
+_TRY_AGAIN_S = 60.0
+"""What was rejected is tried again by a new generation, but not more often than this."""
+
+
+class Fetches(Protocol):
+    """What `agent.storage.fetch.Fetcher` is."""
+
+    def want(self, refs: tuple[ArtifactRef, ...]) -> None:
+        """Fetch these, and no others from now on."""
+
+
+class Reconciler:
+    """Makes what serves match what is desired.
+
+    Args:
+        document: the desired document in force.
+        ledger: what the device remembers.
+        bundles: the bundles that are here.
+        store: the artifacts that are here.
+        fetcher: gets what is missing.
+        swap: the runners.
+        inner_loop: where the governor stands.
+        publisher: says what happens.
+        cpus: the CPUs that stages may use.
+        budget_mib: memory that models may have; None: not known.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it brings together
+        self,
+        *,
+        document: DesiredDocument,
+        ledger: LedgerFile,
+        bundles: BundleStore,
+        store: ArtifactStore,
+        fetcher: Fetches,
+        swap: Swap,
+        inner_loop: InnerLoop,
+        publisher: Publisher,
+        cpus: tuple[int, ...],
+        budget_mib: float | None,
+    ) -> None:
+        self._document, self._ledger, self._bundles, self._store = document, ledger, bundles, store
+        self._fetcher, self._swap, self._inner_loop = fetcher, swap, inner_loop
+        self._announcer = Announcer(publisher)
+        self._cpus, self._budget_mib = cpus, budget_mib
+        self._book = StageBook()
+        self._oom = OomCount()
+        self._choices: tuple[Choice, ...] = ()
+        self._verdicts: dict[str, Verdict] = {}
+        self._judged_s: dict[str, float] = {}
+        self._stalled: set[str] = set()
+
+    # --- what has happened
+
+    def renewed(self) -> None:
+        """Another desired document is in force: what was tried and failed may be tried again."""
+        now_s = time.monotonic()
+        for key in [k for k, at_s in self._judged_s.items() if now_s - at_s >= _TRY_AGAIN_S]:
+            del self._verdicts[key], self._judged_s[key]
+        self._verdicts = {k: v for k, v in self._verdicts.items() if k in self._judged_s}
+        self._stalled.clear()
+        desired = self._document.desired
+        if desired is not None:
+            reason = f": {desired.reason}" if desired.reason else ""
+            self.ensure(f"generation {desired.generation}{reason}")
+
+    def fetched(self, done: FetchDone) -> None:
+        """An artifact has come."""
+        self._stalled.discard(done.ref.sha256)
+        self.ensure("fetched")
+
+    def missed(self, failed: FetchFailed) -> None:
+        """An artifact has not come; what does not wait for it goes on."""
+        if failed.phase is None:
+            self._stalled.add(failed.ref.sha256)
+        else:
+            self._verdicts[failed.ref.sha256] = Verdict(failed.phase, failed.message)
+        self.ensure("a fetch failed")
+
+    def happened(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Act on what the runners did."""
+        causes = [cause for outcome in outcomes if (cause := self._act_on(outcome))]
+        if causes:
+            self.ensure("; ".join(causes))
+        self._resume()
+
+    # --- what follows from it
+
+    def ensure(self, cause: str) -> None:
+        """Bring what serves closer to what is desired; `cause` is said of whatever moves."""
+        desired = self._document.desired
+        self._choices = () if desired is None else choose(desired, self._bundles, self._facts())
+        missing = tuple(dict.fromkeys(ref for c in self._choices for ref in c.missing))
+        self._fetcher.want(missing)
+        for choice in self._choices:
+            self._book.note(choice)
+        self._exchange(cause)
+        self._tell()
+
+    def _resume(self) -> None:
+        """Go on with an exchange that had to wait for its time, or for a runner to leave."""
+        serving = self._swap.serving
+        settled = serving is not None and (self._waits() or serving.executes(self._serve()))
+        if self._swap.next is None and not settled:
+            self.ensure("restart")
+
+    def reported(self) -> tuple[ReportedCascade, ...]:
+        """Return the cascades as the reported document shows them."""
+        running = self._running()
+        return tuple(
+            reported_cascade(choice, running, self._store.fetched_bytes, self._book.report)
+            for choice in self._choices
+        )
+
+    def fits(self, sample: Sample, residency: int) -> bool:
+        """Whether what a residency rung may load would go into memory and stay there."""
+        desired, serving = self._document.desired, self._swap.serving
+        if desired is None or serving is None:
+            return True
+        need = sum(self._need_mib(desired, c, residency) for c in serving.cascades)
+        line = self._document.schedule.thresholds.get("memory_available_percent")
+        return leaves_room(sample, need, residency, line)
+
+    # --- facts
+
+    def _facts(self) -> Facts:
+        return Facts(self._ledger.now, self._budget_mib, self._verdicts)
+
+    def _running(self) -> Running:
+        serving, starting = self._swap.serving, self._swap.next
+        return Running(serving.cascades if serving else (), starting.cascades if starting else ())
+
+    def _waits(self) -> bool:
+        """Whether something still comes in: one exchange for all of it is better than one each."""
+        return any(
+            ref.sha256 not in self._stalled for choice in self._choices for ref in choice.missing
+        )
+
+    def _serve(self) -> tuple[DesiredCascade, ...]:
+        """Return what should serve, by the last choice."""
+        return tuple(choice.serve for choice in self._choices if choice.serve is not None)
+
+    def _plans(self, cascades: tuple[DesiredCascade, ...]) -> tuple[CascadePlan, ...]:
+        desired = self._document.desired
+        if desired is None:
+            return ()
+        pairs = [(cascade, self._bundles.bundle(cascade)) for cascade in cascades]
+        return runner_plans(desired, pairs, self._inner_loop.rungs, self._cpus)
+
+    def _lineup(self, cascades: tuple[DesiredCascade, ...]) -> Lineup:
+        assignments = tuple(
+            Assignment(
+                bundle=self._bundles.bundle(cascade),
+                variants=cascade.variants,
+                dropped=cascade.dropped,
+                folder=str(self._store.folder),
+            )
+            for cascade in cascades
+        )
+        return Lineup(cascades, Assign(assignments=assignments, plans=self._plans(cascades)))
+
+    def _is_roomy(self, cascades: tuple[DesiredCascade, ...]) -> bool:
+        desired = self._document.desired
+        if desired is None:
+            return True
+        rung = self._inner_loop.rungs.residency
+        need = sum(needed_mib(desired, c, self._bundles.bundle(c), rung) for c in cascades)
+        return is_roomy(self._inner_loop.sample, need)
+
+    def _need_mib(self, desired: Desired, cascade: DesiredCascade, residency: int) -> float:
+        bundle = self._bundles.bundle(cascade)
+        sizes = {
+            stage.name: self._book.entry(cascade, stage.name).loaded_mib or load_mib(cascade, stage)
+            for stage in bundle.stages
+            if stage.name not in cascade.dropped
+        }
+        rung = schedule_of(desired, bundle).residency[residency]
+        return rung_mib(rung, sizes, self._book.loaded(cascade))
+
+    # --- consequences
+
+    def _act_on(self, outcome: Outcome) -> str:
+        """Note an outcome; return what is to be looked at anew for it, empty: nothing."""
+        match outcome:
+            case Moved(change):
+                self._moved(change)
+            case Counted(stats):
+                self._book.sync(self._running().serving, stats)
+            case TurnedDown(cascade, message):
+                self._book.cue_all(cascade, "fail")
+                self._judge(cascade, message)
+                return f"{cascade.bundle.name} was rejected"
+            case Died():
+                self._died(outcome)
+                return "the runner died"
+            case Serving(cascades):
+                self._took_over(cascades)
+                return "took over"
+        return ""
+
+    def _exchange(self, cause: str) -> None:
+        """Give what serves its targets, and replace it if something else should serve."""
+        serve, serving = self._serve(), self._swap.serving
+        if serving is not None:
+            wanted = {choice.wanted.bundle.name for choice in self._choices}
+            stay = tuple(c for c in serving.cascades if c.bundle.name in wanted)
+            self._swap.apply(self._plans(stay), cause)
+        if serving is None or not self._waits():
+            self._swap.ensure(self._lineup(serve), roomy=self._is_roomy(serve))
+        if self._swap.next is not None:
+            for cascade in self._swap.next.cascades:
+                self._book.cue_all(cascade, "start")
+
+    def _tell(self) -> None:
+        running = self._running()
+        self._announcer.phases(
+            {
+                choice.wanted.bundle.name: (
+                    choice.wanted,
+                    (phase_of(choice, running), choice.message),
+                )
+                for choice in self._choices
+            }
+        )
+
+    def _moved(self, change: StageChanged) -> None:
+        for runner in (self._swap.serving, self._swap.next):
+            for cascade in runner.cascades if runner else ():
+                if (
+                    cascade.bundle.name == change.cascade
+                    and cascade.variants.get(change.stage) == change.variant
+                ):
+                    before = self._book.entry(cascade, change.stage).threads
+                    self._book.changed(cascade, change)
+                    self._announcer.stage(change, before, time.monotonic())
+                    return
+
+    def _judge(self, cascade: DesiredCascade, message: str) -> None:
+        self._verdicts[identity(cascade)] = Verdict("rejected", message)
+        self._judged_s[identity(cascade)] = time.monotonic()
+
+    def _died(self, died: Died) -> None:
+        still = set(map(identity, self._running().serving))
+        for cascade in died.cascades:
+            if identity(cascade) not in still:
+                self._book.cue_all(cascade, "gone")
+        if died.late and not died.ready:
+            for cascade in unproven(self._ledger.now, died.suspects or died.cascades):
+                self._judge(cascade, wording.not_ready(cascade, READY_WITHIN_S))
+        finding = inquire(self._ledger.now, died, oom=self._oom.rose(), now_ts=time.time())
+        self._ledger.note(finding.ledger)
+        self._announcer.died(finding.message)
+
+    def _took_over(self, cascades: tuple[DesiredCascade, ...]) -> None:
+        wanted = tuple(choice.wanted for choice in self._choices)
+        names = frozenset(cascade.bundle.name for cascade in wanted)
+        self._ledger.note(self._ledger.now.with_good(cascades, names))
+        self._announcer.served(cascades, frozenset(map(identity, wanted)))
+        self._book.keep((*cascades, *wanted))
+        if not any(choice.missing for choice in self._choices):
+            good = [c for kept in self._ledger.now.good.values() for c in kept]
+            self._bundles.keep(kept_artifacts((*cascades, *good, *wanted), self._bundles))

@@ -1,0 +1,1 @@
+"""The runner processes: started, exchanged, heard, restarted, and blamed when they die."""

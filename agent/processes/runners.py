@@ -1,0 +1,56 @@
+"""A runner as the supervisor sees it: what it is for, and how far it is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.cascades.choice import identity
+from agent.runner.control import Assign, CascadePlan, Rejected, ToRunner
+from protocols.desired import DesiredCascade
+
+
+class Child(Protocol):
+    """A runner's process, as `agent.processes.child` spawns it."""
+
+    @property
+    def id(self) -> int:
+        """Tells it from every other that this supervisor has had."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def send(self, message: ToRunner, fds: tuple[int, ...] = ()) -> None:
+        """Say something; a child that is gone does not hear it."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """What a runner is started for."""
+
+    cascades: tuple[DesiredCascade, ...]
+    assign: Assign
+
+
+@dataclass(slots=True)
+class Runner:
+    """A runner and how far it is. Times are of the monotonic clock, in seconds."""
+
+    child: Child
+    cascades: tuple[DesiredCascade, ...]
+    plans: tuple[CascadePlan, ...]
+    deadline_s: float
+    since_s: float = 0.0
+    ready: bool = False
+    drained: bool = False
+    late: bool = False
+    rejected: list[Rejected] = field(default_factory=list)
+    asked_s: float | None = None
+    """Since when it owes us its statistics."""
+
+    def executes(self, cascades: Iterable[DesiredCascade]) -> bool:
+        """Whether it is for exactly these."""
+        return {identity(c) for c in self.cascades} == {identity(c) for c in cascades}

@@ -1,0 +1,1 @@
+"""What the device keeps on disk: artifacts, the bundles among them, and the ledger."""

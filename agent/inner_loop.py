@@ -6,13 +6,10 @@ from typing import Protocol
 
 from agent import governor
 from protocols.device import Rungs, Sample
-from protocols.schedule import Schedule, Threshold
+from protocols.schedule import Schedule
 
 _CLOCK_SET_AFTER_S = 1.7e9
 """A wall clock before this (November 2023) has not been set since the machine started."""
-
-_SPARE_PERCENT = 2.0
-"""How far above the line of the worse rung a recovery must leave the memory."""
 
 Fits = Callable[[Sample, int], bool]
 
@@ -57,23 +54,6 @@ class InnerLoop:
         return governor.step(
             self._state, sample, schedule, lambda rung: fits(sample, rung), local_minute()
         )
-
-
-def leaves_room(sample: Sample, need_mib: float, rung: int, line: Threshold | None) -> bool:
-    """Whether a recovery to a residency rung would last.
-
-    Args:
-        sample: what is available now.
-        need_mib: what the rung loads that is not loaded now.
-        rung: the one to recover to; what is left must not ask for the next worse one again.
-        line: of `memory_available_percent`.
-    """
-    total, available = sample.memory_total_mib, sample.memory_available_mib
-    if not total or available is None or line is None or rung >= len(line.enter):
-        return True
-    worse = line.enter[rung]
-    left_percent = 100 * (available - need_mib) / total
-    return worse is None or left_percent > worse + _SPARE_PERCENT
 
 
 def local_minute() -> int | None:

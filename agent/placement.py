@@ -54,14 +54,6 @@ def _speeds(
     return dict.fromkeys(allowed, FULL_CAPACITY)
 
 
-def choose_cpus(classes: Sequence[CoreClass], threads: int) -> tuple[int, ...]:
-    """Return the CPUs for so many threads: of the fastest class first, one thread a CPU.
-
-    Fewer CPUs than `threads` come back where there are no more.
-    """
-    return tuple(cpu for group in classes for cpu in group.cpus)[: max(threads, 0)]
-
-
 def clamp(
     threads: int, cpus: Sequence[int] | None, allowed: Collection[int]
 ) -> tuple[int, tuple[int, ...] | None]:

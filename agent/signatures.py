@@ -1,16 +1,18 @@
 """Has signatures checked by a child process that goes home when there is nothing to check.
 
 The cryptography package is 7 MB of memory that an idle agent would keep for ever: it is needed for
-a few milliseconds at each new document.
+a few milliseconds at each new document. The child is this module too: `python -m agent.signatures`
+reads lines of three base64 words (public key, signature, message) and answers each with 1 or 0.
 """
 
 import logging
 import selectors
 import subprocess
 import sys
-from base64 import b64encode
+from base64 import b64decode, b64encode
 
 from agent.errors import ChildError
+from protocols.envelope import ed25519_holds
 
 log = logging.getLogger("sluice.signatures")
 
@@ -91,3 +93,15 @@ def _close(pipe: object) -> None:
         pipe.close()  # type: ignore[attr-defined]
     except OSError:
         log.debug("the signature process had closed its pipe")
+
+
+def main() -> None:
+    """Be the child: answer until standard input ends."""
+    for line in sys.stdin.buffer:
+        public, signature, message = (b64decode(word) for word in line.split(b" "))
+        sys.stdout.buffer.write(b"1\n" if ed25519_holds(public, signature, message) else b"0\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from agent.processes.child import RunnerProcess
+from agent.cascades.desired import DesiredDocument
+from agent.cascades.reconciler import Reconciler
 from agent.config import Config
-from agent.storage.fetch import Fetcher
-from agent.cascades.fit import budget_mib
 from agent.inbox import (
     Connected,
     Disconnected,
@@ -24,25 +23,27 @@ from agent.inbox import (
     RunnerSaid,
     Stop,
 )
-from agent.cascades.desired import DesiredDocument
-from agent.reporting.inventory import take_inventory
-from agent.storage.ledger import LedgerFile
-from agent.processes.sockets import Listener, claim, listen
-from agent.signatures import SignatureChecker
-from agent.processes.runners import Counted, Outcome, Serving
-from agent.reporting.session import Session
 from agent.inner_loop import InnerLoop
-from agent.cascades.reconciler import Reconciler
-from agent.sensors import Hardware, Sensors, read_hardware
-from agent.storage.bundles import BundleStore
-from agent.storage.artifacts import ArtifactStore
+from agent.processes.child import RunnerProcess
+from agent.processes.runners import Counted, Outcome, Serving
+from agent.processes.sockets import Listener, listen
 from agent.processes.swap import Swap
-from agent.timer import Timer
 from agent.reporting.events import LossWatch
-from agent.watchdog import Watchdog
+from agent.reporting.inventory import take_inventory
+from agent.reporting.session import Session
 from agent.reporting.wording import rung_moved
+from agent.sensors import Hardware, Sensors, read_hardware
+from agent.signatures import SignatureChecker
+from agent.storage.artifacts import ArtifactStore
+from agent.storage.bundles import BundleStore
+from agent.storage.fetch import Fetcher
+from agent.storage.files import claim
+from agent.storage.ledger import LedgerFile
+from agent.timer import Timer
+from agent.watchdog import Watchdog
 from protocols.device import Reported
 from protocols.errors import SluiceError
+from protocols.memory import budget_mib
 
 log = logging.getLogger("sluice.agent")
 
@@ -74,7 +75,9 @@ class Supervisor:
         self._watchdog, self._signatures = Watchdog(), SignatureChecker()
         self._swap = Swap(self._spawn, time.monotonic)
         self._ledger = LedgerFile(config.state_dir / "ledger.json")
-        self._document = DesiredDocument(config.id, keys, self._signatures.holds, self._ledger, self._publisher)
+        self._document = DesiredDocument(
+            config.id, keys, self._signatures.holds, self._ledger, self._publisher
+        )
         sensors = Sensors(config.sensors.sysroot, self._swap.pids)
         self._inner_loop = InnerLoop(sensors, self._document.schedule)
         self._losses = LossWatch(self._publisher)

@@ -57,8 +57,8 @@ class Answer(Part):
 
     task: Literal["answer"] = "answer"
     path: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: tuple[TensorSpec, ...] = Field((), description="as added; empty: whatever they are")
+    outputs: tuple[TensorSpec, ...] = ()
     sources: tuple[Source, ...]
     folder: str = Field(description="takes `<i>.npy`, [n, *shape of output i], in its dtype")
 
@@ -81,9 +81,10 @@ class Facts(Part):
 
 
 class Answered(Part):
-    """Every sample is answered."""
+    """Every sample is answered, by a model with these outputs."""
 
     say: Literal["answered"] = "answered"
+    outputs: tuple[TensorSpec, ...]
 
 
 class Failed(Part):

@@ -130,9 +130,9 @@ def _answer_ms(model: Model, inputs: list[NDArray[Any]]) -> float:
 
 
 def _answer(job: Answer, say: Say) -> Answered:
-    shape = job.inputs[0].shape
+    shape = job.inputs[0].shape if job.inputs else job.sources[0].spec.shape
     model = open_model(Path(job.path), 1, shape[1:] if shape[:1] == (1,) else shape)
-    if model.inputs != job.inputs or model.outputs != job.outputs:
+    if job.inputs and (model.inputs != job.inputs or model.outputs != job.outputs):
         raise ModelError(Path(job.path).name, "its tensors are not those that it was added with")
     rows = [np.load(source.path, mmap_mode="r") for source in job.sources]
     count, said_s = len(rows[0]), time.monotonic()
@@ -157,7 +157,7 @@ def _answer(job: Answer, say: Say) -> Answered:
             say(Progress(done=index + 1))
     for result in results:
         result.flush()
-    return Answered()
+    return Answered(outputs=model.outputs)
 
 
 def _input(row: NDArray[Any], source: Source, spec: TensorSpec) -> NDArray[Any]:

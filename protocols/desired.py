@@ -16,6 +16,17 @@ class DesiredCascade(Part):
     variants: dict[Name, Name] = Field(description="stage -> variant")
     dropped: tuple[Name, ...] = Field((), description="stages the planner keeps away: not fetched")
 
+    @property
+    def identity(self) -> str:
+        """A key that two cascades share if and only if a device executes both alike."""
+        variants = ",".join(f"{stage}={name}" for stage, name in sorted(self.variants.items()))
+        return f"{self.bundle.artifact.sha256} {variants} -{','.join(sorted(self.dropped))}"
+
+    @property
+    def stages(self) -> tuple[Name, ...]:
+        """The stages that are on the device."""
+        return tuple(stage for stage in self.variants if stage not in self.dropped)
+
 
 class StagePin(Part):
     """What a person has fixed for a stage; it overrides planner and governor.

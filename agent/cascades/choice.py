@@ -1,4 +1,4 @@
-"""Desired against what is here: what may be acted on, what to fetch, what should serve.
+"""Desired against what is here: what to fetch, what should serve. Pure.
 
 Level-triggered: `choose` is asked again after every change, and says the same for the same facts.
 """
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.errors import AgentError, RefusalError
 from agent.cascades.fit import artifacts_of, check_fit, check_names, needed_mib
+from agent.errors import AgentError
 from agent.storage.ledger import Ledger
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import CascadePhase
-from protocols.envelope import DESIRED, Envelope, Holds, KeySet, verify
+from protocols.envelope import Envelope
 from protocols.errors import MessageError, TrustError
 
 
@@ -40,13 +40,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the choice depends on, besides the desired document and the bundles."""
+    """What the choice depends on, besides the desired document and the store."""
 
     ledger: Ledger
     budget_mib: float | None
     """Memory that models may have on this device; None: not known."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    """By `identity` of a cascade, or by the digest of an artifact that does not verify."""
+    """By the identity of a cascade, or by the digest of an artifact that does not verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,58 +59,6 @@ class Choice:
     bundle: Bundle | None = None
     missing: tuple[ArtifactRef, ...] = ()
     message: str = ""
-
-
-def identity(cascade: DesiredCascade) -> str:
-    """Return a key that two cascades share if and only if a runner executes both alike."""
-    variants = ",".join(f"{k}={v}" for k, v in sorted(cascade.variants.items()))
-    return f"{cascade.bundle.artifact.sha256} {variants} -{','.join(sorted(cascade.dropped))}"
-
-
-def accept(
-    envelope: bytes, keys: KeySet, device: str, ledger: Ledger, holds: Holds
-) -> Desired | None:
-    """Return a desired document that the device must act on; None if it already does.
-
-    Raises:
-        RefusalError: it is not for this device, or not newer than what was accepted.
-        TrustError, MessageError: it is not signed as it must be, or is no such message.
-    """
-    if ledger.desired and envelope == ledger.desired.encode():
-        return None
-    desired = read_desired(envelope, keys, holds)
-    generation = desired.generation
-    if desired.fleet != keys.fleet or desired.device != device:
-        raise RefusalError(
-            f"cannot apply generation {generation}: it is for device {desired.device!r} of fleet "
-            f"{desired.fleet!r}, this is {device!r} of {keys.fleet!r}",
-            generation,
-        )
-    if generation <= ledger.generation:
-        other = " with other content" if generation == ledger.generation else ""
-        raise RefusalError(
-            f"cannot apply generation {generation}: generation {ledger.generation} was accepted "
-            f"before{other}; the controller must go on from {ledger.generation + 1}",
-            generation,
-        )
-    return desired
-
-
-def read_desired(envelope: bytes, keys: KeySet, holds: Holds) -> Desired:
-    """Return the verified document of an envelope.
-
-    Raises:
-        TrustError, MessageError: it is not signed as it must be, or is no such message.
-        RefusalError: it names a cascade twice.
-    """
-    desired = Desired.decode(verify(envelope, DESIRED, keys, holds))
-    names = [cascade.bundle.name for cascade in desired.cascades]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise RefusalError(
-            f"cannot apply generation {desired.generation}: it names {min(twice)} twice",
-            desired.generation,
-        )
-    return desired
 
 
 def choose(desired: Desired, bundles: Bundles, facts: Facts) -> tuple[Choice, ...]:
@@ -126,7 +74,7 @@ def choose(desired: Desired, bundles: Bundles, facts: Facts) -> tuple[Choice, ..
 
 
 def kept_artifacts(cascades: Iterable[DesiredCascade], bundles: Bundles) -> frozenset[str]:
-    """Return the digests of everything on the bundles that some cascades need."""
+    """Return the digests of everything that is here and that some cascades need."""
     keep: set[str] = set()
     for cascade in cascades:
         if bundles.has(cascade.bundle.artifact):
@@ -148,7 +96,7 @@ def _choose(
         return choice
     name = wanted.bundle.name
     for good in facts.ledger.good.get(name, ()):
-        if identity(good) == identity(wanted):
+        if good.identity == wanted.identity:
             continue
         older = _try(desired, good, bundles, facts, left)
         if older.phase == "verified":
@@ -188,4 +136,4 @@ def _standing_verdict(wanted: DesiredCascade, facts: Facts) -> Verdict | None:
     if size_bytes > Envelope.MAX_BYTES:
         name = wanted.bundle.name
         return Verdict("refused", f"cannot run {name}: {size_bytes} bytes are no bundle's manifest")
-    return facts.verdicts.get(identity(wanted)) or facts.verdicts.get(sha)
+    return facts.verdicts.get(wanted.identity) or facts.verdicts.get(sha)

@@ -2,10 +2,10 @@
 
 import hashlib
 
+from agent.cascades.acceptance import accept, read_desired
 from agent.errors import AgentError, RefusalError, StoreError
-from agent.storage.ledger import LedgerFile
-from agent.cascades.choice import accept, read_desired
 from agent.reporting.publisher import Publisher
+from agent.storage.ledger import LedgerFile
 from protocols.desired import Desired
 from protocols.device import Refusal
 from protocols.envelope import Holds, KeySet

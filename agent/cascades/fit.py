@@ -3,19 +3,16 @@
 import math
 from collections.abc import Collection, Mapping
 
-from agent.errors import UnfitError
 from agent.cascades.plan import resident_stages
+from agent.errors import UnfitError
 from protocols.bundle import ArtifactRef, Bundle, Stage
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import Sample
-from protocols.schedule import ResidencyRung
+from protocols.memory import RUNNER_MIB
+from protocols.schedule import ResidencyRung, Threshold
 
-RUNNER_MIB = 45.0
-"""A runner without a model: Python, numpy and the interpreter's library."""
-
-_AGENT_MIB = 40.0
-_SYSTEM_SHARE = 0.1
-"""Of the whole memory, what a small system keeps for itself."""
+_SPARE_PERCENT = 2.0
+"""How far above the line of the worse rung a recovery must leave the memory."""
 
 _FLOOR_PERCENT = 8.0
 """MemAvailable that must be left beside two runners: the default line of R4."""
@@ -124,22 +121,26 @@ def _advice(wanted: DesiredCascade, bundle: Bundle) -> str:
     return "no smaller variant is in the bundle: add one with `ctl model compress`"
 
 
-def budget_mib(memory_mib: float | None, limit_mib: float | None) -> float | None:
-    """Return the MiB that models may have: the machine's memory, or the cgroup's, less our own.
-
-    Args:
-        memory_mib: of the machine; None: not known.
-        limit_mib: of the agent's cgroup; None: there is none.
-    """
-    rooms = [limit_mib] if limit_mib is not None else []
-    if memory_mib is not None:
-        rooms.append(memory_mib * (1 - _SYSTEM_SHARE))
-    return min(rooms) - _AGENT_MIB - RUNNER_MIB if rooms else None
-
-
 def is_roomy(sample: Sample, need_mib: float) -> bool:
     """Whether a second runner that takes so much goes beside the one that serves."""
     total, available = sample.memory_total_mib, sample.memory_available_mib
     if total is None or available is None:
         return True
     return available - need_mib - RUNNER_MIB > total * _FLOOR_PERCENT / 100
+
+
+def leaves_room(sample: Sample, need_mib: float, rung: int, line: Threshold | None) -> bool:
+    """Whether a recovery to a residency rung would last.
+
+    Args:
+        sample: what is available now.
+        need_mib: what the rung loads that is not loaded now.
+        rung: the one to recover to; what is left must not ask for the next worse one again.
+        line: of `memory_available_percent`.
+    """
+    total, available = sample.memory_total_mib, sample.memory_available_mib
+    if not total or available is None or line is None or rung >= len(line.enter):
+        return True
+    worse = line.enter[rung]
+    left_percent = 100 * (available - need_mib) / total
+    return worse is None or left_percent > worse + _SPARE_PERCENT

@@ -7,26 +7,25 @@ any time and does nothing when all is as it should be.
 import time
 from typing import Protocol
 
-from agent.reporting import wording
-from agent.cascades.fit import is_roomy, load_mib, needed_mib, rung_mib
-from agent.reporting.events import Announcer
-from agent.inbox import FetchDone, FetchFailed
-from agent.processes.crashes import inquire, unproven
+from agent.cascades.choice import Choice, Facts, Verdict, choose, kept_artifacts
 from agent.cascades.desired import DesiredDocument
-from agent.storage.ledger import LedgerFile
-from agent.processes.runners import Lineup
-from agent.sensors.oom import OomCount
-from agent.processes.runners import Counted, Died, Moved, Outcome, Serving, TurnedDown
+from agent.cascades.fit import is_roomy, leaves_room, load_mib, needed_mib, rung_mib
 from agent.cascades.plan import runner_plans, schedule_of
-from agent.cascades.choice import Choice, Facts, Verdict, choose, identity, kept_artifacts
-from agent.inner_loop import InnerLoop, leaves_room
 from agent.cascades.reported import Running, phase_of, reported_cascade
-from agent.runner.control import Assign, Assignment, CascadePlan, StageChanged
-from agent.storage.bundles import BundleStore
 from agent.cascades.stages import StageBook
-from agent.storage.artifacts import ArtifactStore
+from agent.inbox import FetchDone, FetchFailed
+from agent.inner_loop import InnerLoop
+from agent.processes.crashes import inquire, unproven
+from agent.processes.runners import Counted, Died, Lineup, Moved, Outcome, Serving, TurnedDown
 from agent.processes.swap import READY_WITHIN_S, Swap
+from agent.reporting import wording
+from agent.reporting.events import Announcer
 from agent.reporting.publisher import Publisher
+from agent.runner.control import Assign, Assignment, CascadePlan, StageChanged
+from agent.sensors.oom import OomCount
+from agent.storage.artifacts import ArtifactStore
+from agent.storage.bundles import BundleStore
+from agent.storage.ledger import LedgerFile
 from protocols.bundle import ArtifactRef
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import ReportedCascade, Sample
@@ -269,13 +268,13 @@ class Reconciler:
                     return
 
     def _judge(self, cascade: DesiredCascade, message: str) -> None:
-        self._verdicts[identity(cascade)] = Verdict("rejected", message)
-        self._judged_s[identity(cascade)] = time.monotonic()
+        self._verdicts[cascade.identity] = Verdict("rejected", message)
+        self._judged_s[cascade.identity] = time.monotonic()
 
     def _died(self, died: Died) -> None:
-        still = set(map(identity, self._running().serving))
+        still = {cascade.identity for cascade in self._running().serving}
         for cascade in died.cascades:
-            if identity(cascade) not in still:
+            if cascade.identity not in still:
                 self._book.cue_all(cascade, "gone")
         if died.late and not died.ready:
             for cascade in unproven(self._ledger.now, died.suspects or died.cascades):
@@ -288,7 +287,7 @@ class Reconciler:
         wanted = tuple(choice.wanted for choice in self._choices)
         names = frozenset(cascade.bundle.name for cascade in wanted)
         self._ledger.note(self._ledger.now.with_good(cascades, names))
-        self._announcer.served(cascades, frozenset(map(identity, wanted)))
+        self._announcer.served(cascades, frozenset(cascade.identity for cascade in wanted))
         self._book.keep((*cascades, *wanted))
         if not any(choice.missing for choice in self._choices):
             good = [c for kept in self._ledger.now.good.values() for c in kept]

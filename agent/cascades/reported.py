@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.cascades.choice import Choice
 from agent.cascades.fit import artifacts_of
-from agent.cascades.choice import Choice, identity
 from protocols.bundle import ArtifactRef
 from protocols.desired import DesiredCascade
 from protocols.device import CascadePhase, ReportedCascade, ReportedStage
@@ -28,9 +28,9 @@ def phase_of(choice: Choice, running: Running) -> CascadePhase:
     """Say how far a cascade is."""
     if choice.phase != "verified":
         return choice.phase
-    if identity(choice.wanted) in map(identity, running.serving):
+    if choice.wanted.identity in {c.identity for c in running.serving}:
         return "running"
-    if identity(choice.wanted) in map(identity, running.starting):
+    if choice.wanted.identity in {c.identity for c in running.starting}:
         return "starting"
     return "verified"
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from agent.cascades.choice import Choice
 from agent.cascades.lifecycle import Cue, advance
-from agent.cascades.choice import Choice, identity
 from agent.runner.control import StageChanged, Stats
 from protocols.desired import DesiredCascade
 from protocols.device import CascadeStats, ReportedStage, StageState
@@ -29,7 +29,7 @@ class StageBook:
 
     def entry(self, cascade: DesiredCascade, stage: str) -> Entry:
         """Return what is known of a stage."""
-        return self._entries.get((identity(cascade), stage), Entry())
+        return self._entries.get((cascade.identity, stage), Entry())
 
     def cue(self, cascade: DesiredCascade, stage: str, cue: Cue) -> None:
         """Advance one stage."""
@@ -41,7 +41,7 @@ class StageBook:
 
     def cue_all(self, cascade: DesiredCascade, cue: Cue) -> None:
         """Advance every stage that is not dropped."""
-        for stage in stages_of(cascade):
+        for stage in cascade.stages:
             self.cue(cascade, stage, cue)
 
     def note(self, choice: Choice) -> None:
@@ -59,7 +59,7 @@ class StageBook:
 
     def loaded(self, cascade: DesiredCascade) -> frozenset[str]:
         """Return the stages that are in memory."""
-        return frozenset(s for s in stages_of(cascade) if self.entry(cascade, s).state == "loaded")
+        return frozenset(s for s in cascade.stages if self.entry(cascade, s).state == "loaded")
 
     def changed(self, cascade: DesiredCascade, change: StageChanged) -> None:
         """Take a runner's word for what it did with a stage."""
@@ -103,19 +103,14 @@ class StageBook:
                 threads=entry.threads,
                 message=entry.message,
             )
-            for stage in stages_of(cascade)
+            for stage in cascade.stages
             for entry in (self.entry(cascade, stage),)
         )
 
     def keep(self, cascades: tuple[DesiredCascade, ...]) -> None:
         """Forget all others."""
-        kept = {identity(cascade) for cascade in cascades}
+        kept = {cascade.identity for cascade in cascades}
         self._entries = {k: v for k, v in self._entries.items() if k[0] in kept}
 
     def _put(self, cascade: DesiredCascade, stage: str, entry: Entry) -> None:
-        self._entries[identity(cascade), stage] = entry
-
-
-def stages_of(cascade: DesiredCascade) -> tuple[str, ...]:
-    """Return the stages of a cascade that are on this device."""
-    return tuple(stage for stage in cascade.variants if stage not in cascade.dropped)
+        self._entries[cascade.identity, stage] = entry

@@ -11,7 +11,10 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.storage.ledger import Strike
+from agent.processes.runners import Died
+from agent.reporting import wording
+from agent.storage.ledger import Ledger, Strike
+from protocols.desired import DesiredCascade
 
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
 LIMIT = 2.0
@@ -45,7 +48,7 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """The strikes that now stand, and who is condemned by them."""
 
     strikes: dict[str, tuple[Strike, ...]]
@@ -61,7 +64,7 @@ def weigh(death: Death) -> float:
     return 1.0 if death.code > 0 and not death.ready else 0.0
 
 
-def judge(strikes: Strikes, death: Death) -> Verdict:
+def judge(strikes: Strikes, death: Death) -> Judgement:
     """Add a death to the record and say whom it condemns."""
     standing = {
         sha: kept
@@ -78,4 +81,53 @@ def judge(strikes: Strikes, death: Death) -> Verdict:
         for sha in death.suspects
         if sum(s.weight for s in standing.get(sha, ())) >= LIMIT - _ROUNDING
     )
-    return Verdict({k: v for k, v in standing.items() if k not in condemned}, condemned)
+    return Judgement({k: v for k, v in standing.items() if k not in condemned}, condemned)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be remembered and said."""
+
+    ledger: Ledger
+    message: str
+    condemned: tuple[DesiredCascade, ...]
+
+
+def inquire(ledger: Ledger, died: Died, *, oom: bool, now_ts: float) -> Finding:
+    """Say what a runner's death means.
+
+    Before it was ready, cascades that have never served here are suspects where the runner itself
+    left no trace of who was at work.
+
+    Args:
+        ledger: what was known before.
+        died: the runner's end.
+        oom: whether the kernel has killed for want of memory meanwhile.
+        now_ts: Unix time in seconds.
+    """
+    suspects = died.suspects
+    if not suspects and not died.ready:
+        suspects = unproven(ledger, died.cascades)
+    by_digest = {c.bundle.artifact.sha256: c for c in suspects}
+    death = Death(died.code, died.ready, tuple(by_digest), oom, now_ts)
+    verdict = judge(ledger.strikes, death)
+    condemned = tuple(by_digest[sha] for sha in verdict.condemned)
+    why = {
+        cascade.bundle.artifact.sha256: wording.condemned(cascade, death.how, WITHIN_S / 60)
+        for cascade in condemned
+    }
+    return Finding(
+        ledger.with_(strikes=verdict.strikes, quarantined={**ledger.quarantined, **why}),
+        wording.runner_hung(ready=died.ready)
+        if died.late
+        else wording.runner_died(
+            death.how, tuple(c.bundle.name for c in suspects), ready=died.ready
+        ),
+        condemned,
+    )
+
+
+def unproven(ledger: Ledger, cascades: tuple[DesiredCascade, ...]) -> tuple[DesiredCascade, ...]:
+    """Return the cascades that have not served on this device as they are now."""
+    proven = {good.identity for kept in ledger.good.values() for good in kept}
+    return tuple(cascade for cascade in cascades if cascade.identity not in proven)

@@ -1,11 +1,10 @@
-"""A runner as the supervisor sees it: what it is for, and how far it is."""
+"""A runner as the supervisor sees it: what it is for, how far it is, and what it did. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.cascades.choice import identity
-from agent.runner.control import Assign, CascadePlan, Rejected, ToRunner
+from agent.runner.control import Assign, CascadePlan, Rejected, StageChanged, Stats, ToRunner
 from protocols.desired import DesiredCascade
 
 
@@ -53,4 +52,47 @@ class Runner:
 
     def executes(self, cascades: Iterable[DesiredCascade]) -> bool:
         """Whether it is for exactly these."""
-        return {identity(c) for c in self.cascades} == {identity(c) for c in cascades}
+        return {c.identity for c in self.cascades} == {c.identity for c in cascades}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A runner has taken over: the first of the outcomes, which the swap tells."""
+
+    cascades: tuple[DesiredCascade, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedDown:
+    """A runner says that a cascade cannot serve."""
+
+    cascade: DesiredCascade
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A runner ended by itself; `late`: we ended it because it did not get ready in time."""
+
+    code: int
+    ready: bool
+    late: bool
+    suspects: tuple[DesiredCascade, ...]
+    cascades: tuple[DesiredCascade, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A stage of the serving or the starting runner changed."""
+
+    change: StageChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The serving runner's statistics."""
+
+    stats: Stats
+
+
+Outcome = Serving | TurnedDown | Died | Moved | Counted

@@ -6,18 +6,14 @@ in the backlog.
 
 import contextlib
 import errno
-import fcntl
 import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
 
 from agent.config import Config
 from agent.errors import StartError
-
-Opened = TypeVar("Opened", socket.socket, BinaryIO)
 
 BACKLOG = 1024
 _LAST_PORT = 65535
@@ -50,26 +46,6 @@ def listen(config: Config) -> tuple[Listener, ...]:
     if unix is not None:
         listeners.append(listen_unix(unix))
     return tuple(listeners)
-
-
-def claim(state_dir: Path) -> BinaryIO:
-    """Make sure that no other agent works on a state folder; it is ours until the file is closed.
-
-    Raises:
-        StartError: another one does, or the folder cannot be written.
-    """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with _closing_on_error((state_dir / "lock").open("wb")) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StartError(
-            f"cannot start: another sluice-agent works on {state_dir}; stop it, or give this one "
-            "another state_dir"
-        ) from error
-    except OSError as error:
-        raise StartError(f"cannot start: state folder {state_dir}: {error.strerror}") from error
-    return lock
 
 
 def listen_tcp(address: str) -> Listener:
@@ -116,7 +92,7 @@ def listen_unix(path: Path) -> Listener:
 
 
 @contextlib.contextmanager
-def _closing_on_error(opened: Opened) -> Iterator[Opened]:
+def _closing_on_error(opened: socket.socket) -> Iterator[socket.socket]:
     try:
         yield opened
     except BaseException:

@@ -10,8 +10,17 @@ import os
 from collections.abc import Callable
 
 from agent.inbox import RunnerExited, RunnerSaid
-from agent.processes.runners import Child, Lineup, Runner
-from agent.processes.runners import Counted, Died, Moved, Outcome, Serving, TurnedDown
+from agent.processes.runners import (
+    Child,
+    Counted,
+    Died,
+    Lineup,
+    Moved,
+    Outcome,
+    Runner,
+    Serving,
+    TurnedDown,
+)
 from agent.runner.control import (
     Apply,
     AskStats,

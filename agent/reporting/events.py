@@ -1,11 +1,11 @@
-"""Tells what became of cascades and stages, each thing once."""
+"""Which events are told of cascades, stages and sensors: each thing once."""
 
 from agent.reporting import wording
-from agent.cascades.choice import identity
-from agent.runner.control import StageChanged
 from agent.reporting.publisher import Publisher
+from agent.runner.control import StageChanged
 from protocols.desired import DesiredCascade
-from protocols.device import CascadePhase, EventKind
+from protocols.device import CascadePhase, EventKind, Sample
+from protocols.schedule import LADDER_OF, Signal
 
 _TOLD: dict[CascadePhase, EventKind] = {
     "fetching": "fetching",
@@ -44,7 +44,7 @@ class Repeats:
 
 
 class Announcer:
-    """Remembers what has been told."""
+    """Tells what became of cascades and stages; remembers what has been told."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -79,7 +79,7 @@ class Announcer:
 
     def served(self, after: tuple[DesiredCascade, ...], wanted: frozenset[str]) -> None:
         """Tell which cascades have taken over, and whether they are the wanted ones."""
-        known = {identity(cascade) for cascade in self._served}
+        known = {cascade.identity for cascade in self._served}
         versions = {cascade.bundle.name: cascade for cascade in self._served}
         gone = versions.keys() - {cascade.bundle.name for cascade in after}
         self._served = after
@@ -87,12 +87,12 @@ class Announcer:
             text = f"{wording.form(versions[name])} does not serve any more"
             self._publisher.event("applied", text, cascade=name)
         for cascade in after:
-            if identity(cascade) in known:
+            if cascade.identity in known:
                 continue
             old = versions.get(cascade.bundle.name)
             instead = f" instead of {wording.form(old)}" if old else ""
             self._publisher.event(
-                "applied" if identity(cascade) in wanted else "reverted",
+                "applied" if cascade.identity in wanted else "reverted",
                 f"{wording.form(cascade)} serves{instead}",
                 cascade=cascade.bundle.name,
             )
@@ -100,3 +100,23 @@ class Announcer:
     def died(self, message: str) -> None:
         """Tell of a runner's death."""
         self._publisher.event("runner-died", message)
+
+
+class LossWatch:
+    """Remembers which of the governor's signals this machine has shown."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._seen: set[Signal] = set()
+
+    def look(self, sample: Sample) -> None:
+        """Say once which signals are gone; one that comes back may be lost again."""
+        for signal in LADDER_OF:
+            if getattr(sample, signal) is not None:
+                self._seen.add(signal)
+            elif signal in self._seen:
+                self._seen.discard(signal)
+                self._publisher.event(
+                    "sensor-lost",
+                    f"{signal} cannot be read any more: no recovery on its ladder until it can",
+                )

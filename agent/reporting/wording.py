@@ -1,6 +1,5 @@
 """The sentences of events, for people."""
 
-from agent.processes.crashes import Death
 from agent.governor import Change
 from agent.runner.control import StageChanged
 from protocols.desired import DesiredCascade
@@ -33,24 +32,24 @@ def stage_changed(change: StageChanged, threads_before: int | None) -> str:
             return f"{stage} failed: {change.cause}"
 
 
-def runner_died(death: Death, names: tuple[str, ...]) -> str:
+def runner_died(how: str, names: tuple[str, ...], *, ready: bool) -> str:
     """A runner ended by itself."""
-    when = "" if death.ready else " before it was ready"
+    when = "" if ready else " before it was ready"
     who = f" while {' and '.join(names)} was at work" if names else ""
-    return f"the runner died of {death.how}{when}{who}; another one is started"
+    return f"the runner died of {how}{when}{who}; another one is started"
 
 
-def runner_hung(ready: bool) -> str:  # noqa: FBT001 - which of two hangs
+def runner_hung(*, ready: bool) -> str:
     """A runner was ended because it said nothing."""
     what = "answered no question" if ready else "was not ready"
     return f"the runner {what} within 60 s and was ended; another one is started"
 
 
-def condemned(cascade: DesiredCascade, death: Death, minutes: float) -> str:
+def condemned(cascade: DesiredCascade, how: str, minutes: float) -> str:
     """A bundle has killed the runner too often."""
     return (
         f"cannot run {versioned(cascade)}: it ended the runner more than once within "
-        f"{minutes:.0f} minutes ({death.how}); it is quarantined here, deploy another version"
+        f"{minutes:.0f} minutes ({how}); it is quarantined here, deploy another version"
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.placement import choose_cpus, clamp, core_classes
+from agent.placement import clamp, core_classes
 from protocols.device import CoreClass
 
 
@@ -59,17 +59,6 @@ def test_every_allowed_cpu_is_in_one_class_and_the_fastest_come_first(
     capacities = [group.capacity for group in classes]
     assert capacities == sorted(capacities, reverse=True)
     assert capacities[:1] == ([1024] if allowed else [])
-
-
-BIG_LITTLE = (CoreClass(cpus=(4, 5), capacity=1024), CoreClass(cpus=(0, 1, 2, 3), capacity=446))
-
-
-@pytest.mark.parametrize(
-    ("threads", "cpus"),
-    [(0, ()), (1, (4,)), (2, (4, 5)), (3, (4, 5, 0)), (9, (4, 5, 0, 1, 2, 3))],
-)
-def test_threads_get_the_fastest_cpus(threads: int, cpus: tuple[int, ...]) -> None:
-    assert choose_cpus(BIG_LITTLE, threads) == cpus
 
 
 @pytest.mark.parametrize(

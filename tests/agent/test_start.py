@@ -12,7 +12,8 @@ import pytest
 from agent.check import check
 from agent.config import Config, load_config
 from agent.errors import StartError
-from agent.processes.sockets import claim, listen_tcp, listen_unix
+from agent.processes.sockets import listen_tcp, listen_unix
+from agent.storage.files import claim
 from agent.watchdog import Watchdog
 from protocols.envelope import KeySet, generate_key, public_key
 from tests.brokers import free_port, running_broker

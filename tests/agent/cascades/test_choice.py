@@ -6,19 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import RefusalError, StoreError, UnfitError
-from agent.cascades.fit import budget_mib, check_fit, check_names, is_roomy, rung_mib
-from agent.storage.ledger import Ledger
+from agent.cascades.acceptance import accept
 from agent.cascades.choice import (
     Choice,
     Facts,
     Verdict,
-    accept,
     choose,
-    identity,
     kept_artifacts,
 )
+from agent.cascades.fit import check_fit, check_names, is_roomy, rung_mib
 from agent.cascades.reported import Running, phase_of, reported_cascade
+from agent.errors import RefusalError, StoreError, UnfitError
+from agent.storage.ledger import Ledger
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade, StagePin
 from protocols.device import Sample
@@ -31,6 +30,7 @@ from protocols.envelope import (
     sign,
 )
 from protocols.errors import MessageError, TrustError
+from protocols.memory import budget_mib
 from protocols.schedule import ResidencyRung, Schedule
 from tests.agent.bundles import make_bundle, wanted
 
@@ -178,7 +178,7 @@ def test_while_something_comes_or_cannot_run_the_last_good_one_serves() -> None:
     for found in (
         facts(old, quarantined={sha: "killed"}),
         facts(old, new, quarantined={sha: "killed"}),
-        facts(old, verdicts={identity(new): why}),
+        facts(old, verdicts={new.identity: why}),
         facts(old, verdicts={sha: why}),
     ):
         choice = only(bundles, new, found)

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.inbox import RunnerExited, RunnerSaid
-from agent.processes.runners import Lineup
-from agent.processes.runners import Counted, Died, Outcome, Serving, TurnedDown
+from agent.processes.runners import Counted, Died, Lineup, Outcome, Serving, TurnedDown
+from agent.processes.swap import (
+    ANSWER_WITHIN_S,
+    HAND_OVER_WITHIN_S,
+    LEAVE_WITHIN_S,
+    READY_WITHIN_S,
+    Swap,
+)
 from agent.runner.control import (
     Apply,
     AskStats,
@@ -23,13 +29,6 @@ from agent.runner.control import (
     Stats,
     Take,
     ToRunner,
-)
-from agent.processes.swap import (
-    ANSWER_WITHIN_S,
-    HAND_OVER_WITHIN_S,
-    LEAVE_WITHIN_S,
-    READY_WITHIN_S,
-    Swap,
 )
 from protocols.desired import DesiredCascade
 from tests.agent.bundles import make_bundle, wanted

@@ -1,10 +1,10 @@
 """What is told of stages and cascades, and how often."""
 
-from agent.reporting.events import Announcer, Repeats
+from agent.reporting.events import Announcer, LossWatch, Repeats
 from agent.runner.control import StageChanged
 from protocols.bundle import ArtifactRef, BundleRef
 from protocols.desired import DesiredCascade
-from protocols.device import Event
+from protocols.device import Event, Sample
 from tests.agent.reporting.test_publisher import INVENTORY, Wire, speak
 
 
@@ -78,3 +78,14 @@ def test_a_cascade_that_comes_changes_and_goes() -> None:
     assert came.startswith("digits 1")
     assert "instead of digits 1" in changed
     assert went == "digits 2 (only=int8) does not serve any more"
+
+
+def test_a_sensor_that_is_lost_is_told_once() -> None:
+    wire, publisher = speak()
+    publisher.connected(INVENTORY)
+    watch = LossWatch(publisher)
+    wire.sent.clear()
+    for value in (None, 50.0, None, None, 51.0, None):
+        watch.look(Sample(time_s=0, temperature_c=value))
+    assert [Event.decode(p).kind for _, p, *_ in wire.sent] == ["sensor-lost"] * 2
+    assert "temperature_c" in Event.decode(wire.sent[0][1]).message

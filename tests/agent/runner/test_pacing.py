@@ -59,3 +59,12 @@ def test_requests_are_spaced_and_the_wait_is_bounded() -> None:
     waits = [spacing.wait_s(1.0, 50.0, 2.5) for _ in range(4)]
     assert waits == [0.0, 1.0, 2.0, None]
     assert spacing.wait_s(1.0, 60.0, 2.5) == 0.0
+
+
+def test_a_shorter_interval_does_not_keep_the_long_waits() -> None:
+    spacing = Spacing()
+    assert [spacing.wait_s(4.0, 0.0, 10.0) for _ in range(3)] == [0.0, 4.0, 8.0]
+    spacing.ease(0.5, 0.0, waiting=2)
+    assert spacing.wait_s(0.5, 0.0, 10.0) == 1.5
+    spacing.ease(100.0, 0.0, waiting=2)
+    assert spacing.wait_s(0.5, 0.0, 10.0) == 2.0

@@ -1,3 +1,4 @@
+import io
 import os
 import threading
 import time
@@ -12,8 +13,8 @@ from agent.runner.admission import RefusedError
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import CascadePlan, Residence, StageChanged
 from agent.runner.prepare import prepare
-from agent.runner.serving import Cascade
 from agent.runner.stages import StageError
+from agent.runner.walk import InferenceError
 from protocols.bundle import Bundle, TensorSpec
 from protocols.inference.tensors import real
 from tests import models
@@ -37,7 +38,7 @@ class Running:
         self.built = built
         self.events: list[StageChanged] = []
         fd = blackbox.create()
-        self.cascade: Cascade = prepare(
+        self.cascade = prepare(
             built.assignment(*dropped), plan, BlackBox(fd), self.events.append, lambda: None
         )
         os.close(fd)
@@ -240,6 +241,129 @@ def test_other_threads_are_a_new_worker_and_no_request_notices(gated: Built, sta
     assert running.cascade.stats().stages[0].threads == 1
     runs = running.cascade.stats().stages[0].runs
     assert runs == len(X) + 4 * len(answers)
+
+
+def test_what_holds_is_said_where_less_holds_than_was_asked(gated: Built, start: Start) -> None:
+    usable = tuple(sorted(os.sched_getaffinity(0)))
+    impossible = (max(usable) + 1, max(usable) + 2)
+    running = start(gated, placed(gated, 64, (*usable, *impossible)))
+    for stage in running.cascade.stats().stages:
+        assert (stage.threads, stage.cpus) == (len(usable), usable)
+    note = f"assigned; 64 threads asked for, {len(usable)} CPUs to use"
+    assert [event.cause for event in running.events] == [note, note]
+    running.events.clear()
+    running.apply(placed(gated, 64, impossible), "C1")  # nothing that it could change to
+    assert running.events == []
+    assert all(not answer.degraded for answer in running.cascade.answer(X))
+    running.apply(placed(gated, 1, impossible, nice=5), "C3")
+    for event in running.events:
+        assert (event.change, event.threads, event.cpus) == ("threads", 1, usable)
+        assert event.cause == "C3; nice 0 -> 5"
+
+
+def placed(built: Built, threads: int, cpus: tuple[int, ...], nice: int = 0) -> CascadePlan:
+    plan = built.plan(threads=threads, nice=nice)
+    return plan.with_(stages=tuple(target.with_(cpus=cpus) for target in plan.stages))
+
+
+def test_a_stage_in_use_is_not_idle(gated: Built, start: Start) -> None:
+    running = start(gated, gated.plan("resident", "on_demand", idle_unload_s=5))
+    with running.cascade._residency.using(1):
+        due_s = running.cascade.tidy(time.monotonic() + 100)
+        assert due_s is not None
+        assert due_s > time.monotonic() + 100
+        assert running.loaded() == ["small", "large"]
+    assert running.cascade.tidy(time.monotonic() + 100) is None
+    assert running.loaded() == ["small"]
+
+
+def test_counts_never_fall_while_workers_change(gated: Built, start: Start) -> None:
+    running = start(gated)
+    running.cascade.answer(X)
+    stop, runs, cpu_s = threading.Event(), list[int](), list[float]()
+
+    def watch() -> None:
+        while not stop.is_set():
+            small = running.cascade.stats().stages[0]
+            runs.append(small.runs)
+            cpu_s.append(small.cpu_s)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for nice in (1, 2, 3, 4):
+        running.apply(gated.plan(nice=nice))
+    stop.set()
+    watching.join()
+    assert runs == sorted(runs)
+    assert cpu_s == sorted(cpu_s)
+
+
+def test_a_request_that_a_plan_has_overtaken_goes_by_the_new_one(
+    gated: Built, start: Start
+) -> None:
+    running = start(gated, gated.plan("out", "on_demand"))
+    answers: list[int] = []
+    asking = threading.Thread(
+        target=lambda: answers.extend(a.stage for a in running.cascade.answer(X[:1]))
+    )
+    with running.cascade._residency._moving:
+        asking.start()
+        wait_for("it is inside", lambda: running.cascade._admission._inside == 1)
+        running.cascade.set_plan(gated.plan("on_demand", "out"), "R3")
+    asking.join()
+    assert answers == [0]
+
+
+@pytest.mark.parametrize("paused", [None, "battery 6%"])
+def test_who_waits_for_a_turn_hears_at_once_of_a_new_plan(
+    gated: Built, start: Start, paused: str | None
+) -> None:
+    running = start(gated, gated.plan(request_interval_s=9.0))
+    running.cascade.answer(X[:1])
+    outcomes: list[str] = []
+
+    def request() -> None:
+        try:
+            outcomes.append(str(running.cascade.answer(X[:1])[0].degraded))
+        except RefusedError as error:
+            outcomes.append(str(error))
+
+    waiting = threading.Thread(target=request)
+    waiting.start()
+    wait_for("it waits", lambda: running.cascade._admission._waiting == 1)
+    running.apply(gated.plan(paused=paused, request_interval_s=9.0 if paused else 0.0))
+    waiting.join(5)
+    assert outcomes == [f"cannot infer: digits: {paused}" if paused else "False"]
+
+
+def test_a_model_whose_answers_are_not_finite_is_not_the_clients_fault(
+    tmp_path: Path, start: Start
+) -> None:
+    loud = [(np.full((48, 64), 3e38, np.float32), np.zeros(48, np.float32))]
+    pieces = [
+        Piece("small", SMALL, "max_prob", 2.0),
+        Piece("head", models.classifier(loud, head="logits")),
+        Piece(
+            "tail", models.classifier(models.random_layers(48, 10), form="int8"), reads="stage:head"
+        ),
+    ]
+    running = start(build(tmp_path, pieces, X * np.float32(1e-40)))
+    ones = np.ones_like(X[:2])
+    assert {(a.stage, a.degraded) for a in running.cascade.answer(ones)} == {(0, True)}
+    running.apply(running.built.plan("out", "resident", "resident"))
+    with pytest.raises(InferenceError, match=r"digits/head.*infinite"):
+        running.cascade.answer(ones)
+    assert running.cascade.stats().failed == 1
+
+
+def test_whatever_is_wrong_with_a_cascade_its_stages_leave_memory(gated: Built) -> None:
+    golden = io.BytesIO()
+    np.savez(golden, x=X, top1_large=np.array(["seven"] * len(X)))
+    digest = gated.bundle.golden.artifact.sha256
+    (gated.folder / digest).write_bytes(golden.getvalue())
+    with pytest.raises(TypeError):
+        Running(gated, gated.plan())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("digits/")]
 
 
 def test_a_file_that_has_gone_bad_degrades_and_is_reported(gated: Built, start: Start) -> None:

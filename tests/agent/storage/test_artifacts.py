@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import StoreError
+from agent.storage.artifacts import ArtifactStore
 from agent.storage.files import write_atomically
 from agent.storage.ledger import Ledger, LedgerFile, read_ledger
-from agent.storage.artifacts import ArtifactStore
 from protocols.bundle import BundleRef
 from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
 from protocols.desired import DesiredCascade

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from agent.storage.fetch import Fetcher
 from agent.inbox import FetchDone, FetchFailed, FetchProgress
 from agent.storage.artifacts import ArtifactStore
+from agent.storage.fetch import Fetcher
 from protocols.bundle import ArtifactRef
 from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
 from protocols.link import Broker, Link

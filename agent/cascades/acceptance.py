@@ -1,0 +1,52 @@
+"""May a desired document be acted on: signed, for us, and newer than what was accepted. Pure."""
+
+from agent.errors import RefusalError
+from agent.storage.ledger import Ledger
+from protocols.desired import Desired
+from protocols.envelope import DESIRED, Holds, KeySet, verify
+
+
+def accept(
+    envelope: bytes, keys: KeySet, device: str, ledger: Ledger, holds: Holds
+) -> Desired | None:
+    """Return a desired document that the device must act on; None if it already does.
+
+    Raises:
+        RefusalError: it is not for this device, or not newer than what was accepted.
+        TrustError, MessageError: it is not signed as it must be, or is no such message.
+    """
+    if ledger.desired and envelope == ledger.desired.encode():
+        return None
+    desired = read_desired(envelope, keys, holds)
+    generation = desired.generation
+    if desired.fleet != keys.fleet or desired.device != device:
+        raise RefusalError(
+            f"cannot apply generation {generation}: it is for device {desired.device!r} of fleet "
+            f"{desired.fleet!r}, this is {device!r} of {keys.fleet!r}",
+            generation,
+        )
+    if generation <= ledger.generation:
+        other = " with other content" if generation == ledger.generation else ""
+        raise RefusalError(
+            f"cannot apply generation {generation}: generation {ledger.generation} was accepted "
+            f"before{other}; the controller must go on from {ledger.generation + 1}",
+            generation,
+        )
+    return desired
+
+
+def read_desired(envelope: bytes, keys: KeySet, holds: Holds) -> Desired:
+    """Return the verified document of an envelope.
+
+    Raises:
+        TrustError, MessageError: it is not signed as it must be, or is no such message.
+        RefusalError: it names a cascade twice.
+    """
+    desired = Desired.decode(verify(envelope, DESIRED, keys, holds))
+    names = [cascade.bundle.name for cascade in desired.cascades]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RefusalError(
+            f"cannot apply generation {desired.generation}: it names {min(twice)} twice",
+            desired.generation,
+        )
+    return desired

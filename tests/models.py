@@ -25,7 +25,11 @@ _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "int8": schema.TensorType.INT8,
     "uint8": schema.TensorType.UINT8,
+    "int16": schema.TensorType.INT16,
     "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+    "float16": schema.TensorType.FLOAT16,
+    "bool": schema.TensorType.BOOL,
 }
 _ZERO_POINT_SHIFT = {"int8": 0, "uint8": 128}
 _INT8_MAX = 127

@@ -169,15 +169,23 @@ def _deploy(console: Console, env: dict[str, str], folder: Path, cascade: str) -
 
 
 def _ctl(console: Console, env: dict[str, str], *arguments: str) -> None:
-    """Run a `ctl` command as a person would, and show what it prints."""
+    """Run a `ctl` command as a person would, and show what it prints.
+
+    Through a pipe, line by line: a live view of its own would fight with the lines of the events.
+    """
     shown = " ".join(argument.replace(f"{ASSETS}/", "") for argument in arguments)
     console.print(f"[bold]$ ctl {shown}[/]", highlight=False, soft_wrap=True)
-    sys.stdout.flush()
-    done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "controller", *arguments], env=env, check=False
-    )
-    if done.returncode != 0:
-        raise ControllerError(f"cannot go on: ctl {arguments[0]} ended with {done.returncode}")
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "controller", *arguments],
+        env={**env, "COLUMNS": str(console.width)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as command:
+        for line in command.stdout or ():
+            console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    if command.returncode != 0:
+        raise ControllerError(f"cannot go on: ctl {arguments[0]} ended with {command.returncode}")
     console.print()
 
 

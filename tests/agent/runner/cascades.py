@@ -157,7 +157,7 @@ def _bundle(
         if gated
         else SampleSpec(
             name=scores.name,
-            shape=scores.shape[1:],
+            shape=scores.shape[1:] if scores.shape[:1] == (1,) else scores.shape,
             dtype=scores.dtype,
             quantization=scores.quantization,
         ),

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Annotated, Literal, TypeVar
 
@@ -121,9 +122,35 @@ def run_trial(
     Raises:
         TrialError: the interpreter refused, was killed, or took too long.
     """
+    with closing(run_child("controller.trial_process", job, name, quiet_s)) as lines:
+        for line in lines:
+            match _SAID.validate_json(line):
+                case Progress(done=done):
+                    on_progress(done)
+                case Failed(why=why):
+                    raise TrialError(name, why)
+                case said if isinstance(said, found):
+                    return said
+    raise TrialError(name, "it gave no answer")
+
+
+def run_child(
+    module: str, job: Part, name: str, quiet_s: float = QUIET_S
+) -> Generator[bytes, None, None]:
+    """Start a module that does one job on a model; yield the lines that it says. Close it after.
+
+    Args:
+        module: takes the job as JSON on standard input, answers with lines on standard output.
+        job: what to do.
+        name: the model's, for messages.
+        quiet_s: the child is ended when it has said nothing for so long.
+
+    Raises:
+        TrialError: the child has ended, and who reads here still waits for an answer.
+    """
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(
-            [sys.executable, "-m", "controller.trial_process"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -131,14 +158,7 @@ def run_trial(
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         ) as process:
             try:
-                for said in _conversation(process, job, name, quiet_s):
-                    match said:
-                        case Progress(done=done):
-                            on_progress(done)
-                        case Failed(why=why):
-                            raise TrialError(name, why)
-                        case _ if isinstance(said, found):
-                            return said
+                yield from _conversation(process, job, name, quiet_s)
                 process.wait(quiet_s)
             except subprocess.TimeoutExpired as error:
                 raise TrialError(name, f"it did not end within {quiet_s:g} s") from error
@@ -148,9 +168,9 @@ def run_trial(
 
 
 def _conversation(
-    process: subprocess.Popen[bytes], job: Examine | Answer, name: str, quiet_s: float
-) -> Iterator[Said]:
-    """Send the job and yield what the child says, until it ends."""
+    process: subprocess.Popen[bytes], job: Part, name: str, quiet_s: float
+) -> Iterator[bytes]:
+    """Send the job and yield the lines that the child says, until it ends."""
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:  # both are pipes
         return
@@ -159,8 +179,7 @@ def _conversation(
         stdin.close()
     except BrokenPipeError:
         return
-    for line in _lines(stdout, name, quiet_s):
-        yield _SAID.validate_json(line)
+    yield from _lines(stdout, name, quiet_s)
 
 
 def _lines(pipe: IO[bytes], name: str, quiet_s: float) -> Iterator[bytes]:

@@ -5,7 +5,8 @@ module is the only one that touches them. Flatbuffer layout, options and whateve
 a model are kept as they were.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +19,9 @@ from controller.compress.errors import CompressError
 
 _IDENTIFIER = b"TFL3"
 _MAGIC = slice(4, 8)
+_LEFT_OUT = -1
+_KEPT_METADATA = (b"min_runtime_version",)
+"""What of the metadata is as true of a part as of the whole."""
 
 _DTYPES = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
@@ -254,6 +258,106 @@ class Graph:
         if not self.users(mine):
             self._model.buffers[mine].data = None
 
+    # --- parts
+
+    def signature(self, tensor: int) -> tuple[int, ...] | None:
+        """Return a tensor's shape with -1 for an axis that is left open; None: no rank is known."""
+        one = self._subgraph.tensors[tensor]
+        shape = one.shapeSignature if one.shapeSignature is not None else one.shape
+        if shape is None:
+            return () if one.hasRank else None
+        return tuple(int(n) for n in shape)
+
+    def is_variable(self, tensor: int) -> bool:
+        """Whether a tensor keeps its values from one answer to the next."""
+        return bool(self._subgraph.tensors[tensor].isVariable)
+
+    def operator_intermediates(self, operator: int) -> tuple[int, ...]:
+        """Return the tensors that stand for scales inside of an operator, as LSTMs have them."""
+        found = self._subgraph.operators[operator].intermediates
+        return () if found is None else tuple(int(n) for n in found)
+
+    @property
+    def lies_outside(self) -> bool:
+        """Whether values or options lie where only the original file has them."""
+        large = any(o.largeCustomOptionsOffset > 1 for o in self._subgraph.operators)
+        return large or any(t.externalBuffer for t in self._subgraph.tensors)
+
+    def part(
+        self, operators: Sequence[int], inputs: Sequence[int], outputs: Sequence[int], name: str
+    ) -> "Graph":
+        """Return a graph of some operators alone: with their tensors, buffers and codes, no others.
+
+        Names, shapes, quantization and options stay. Signatures are made anew under the same keys:
+        an input or output of the whole keeps its name there, others are called as their tensors.
+        Of the metadata only `min_runtime_version` stays.
+
+        Args:
+            operators: which ones, in the order in which they run.
+            inputs: the tensors that it takes.
+            outputs: the tensors that it gives.
+            name: of the part, for messages.
+        """
+        whole = self._model
+        used = {*inputs, *outputs}
+        for operator in operators:
+            used |= {*self.operator_inputs(operator), *self.operator_outputs(operator)}
+            used |= {*self.operator_intermediates(operator)}
+        tensors = sorted(used - {_LEFT_OUT})
+        place = {old: new for new, old in enumerate(tensors)} | {_LEFT_OUT: _LEFT_OUT}
+        made = schema.ModelT()
+        made.version, made.description = whole.version, whole.description
+        buffers = _Renumbered([whole.buffers[0]])
+        codes = _Renumbered([])
+        subgraph = schema.SubGraphT()
+        subgraph.name, subgraph.debugMetadataIndex = self._subgraph.name, -1
+        subgraph.tensors = [copy.copy(self._subgraph.tensors[tensor]) for tensor in tensors]
+        for tensor in subgraph.tensors:
+            content = whole.buffers[tensor.buffer]
+            tensor.buffer = 0 if content.data is None else buffers.add(content)
+        subgraph.operators = [copy.copy(self._subgraph.operators[o]) for o in operators]
+        for operator in subgraph.operators:
+            operator.opcodeIndex = codes.add(whole.operatorCodes[operator.opcodeIndex])
+            operator.debugMetadataIndex = -1
+            for field in ("inputs", "outputs", "intermediates"):
+                old = getattr(operator, field)
+                if old is not None:
+                    setattr(operator, field, [place[int(n)] for n in old])
+        subgraph.inputs = [place[n] for n in inputs]
+        subgraph.outputs = [place[n] for n in outputs]
+        made.subgraphs, made.operatorCodes = [subgraph], codes.items
+        made.metadata = [_moved(entry, whole, buffers) for entry in self._kept_metadata()]
+        made.signatureDefs = [
+            self._signature_of(one, (inputs, outputs), place)
+            for one in whole.signatureDefs or ()
+            if one.subgraphIndex == 0
+        ]
+        made.buffers = buffers.items
+        return Graph(made, name)
+
+    def _kept_metadata(self) -> list[Any]:
+        return [entry for entry in self._model.metadata or () if entry.name in _KEPT_METADATA]
+
+    def _signature_of(
+        self,
+        whole: Any,
+        ends: tuple[Sequence[int], Sequence[int]],
+        place: dict[int, int],  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return a signature of a part under the key of the whole's."""
+        made = schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = whole.signatureKey, 0
+        for field, tensors in zip(("inputs", "outputs"), ends, strict=True):
+            known = {int(one.tensorIndex): one.name for one in getattr(whole, field) or ()}
+            entries = []
+            for tensor in tensors:
+                entry = schema.TensorMapT()
+                entry.tensorIndex = place[tensor]
+                entry.name = known.get(tensor) or self.tensor_name(tensor) or f"tensor_{tensor}"
+                entries.append(entry)
+            setattr(made, field, entries)
+        return made
+
     def users(self, buffer: int) -> tuple[tuple[int, int], ...]:
         """Return the tensors, as (subgraph, tensor), whose values a buffer holds."""
         return tuple(
@@ -271,3 +375,24 @@ def _bring_in(model: Any, content: bytes) -> None:  # noqa: ANN401
             data = content[buffer.offset : buffer.offset + buffer.size]
             buffer.data = np.frombuffer(data, np.uint8)
         buffer.offset = buffer.size = 0
+
+
+class _Renumbered:
+    """Things of a file that get new numbers, each of them once."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self._places = {id(item): place for place, item in enumerate(items)}
+
+    def add(self, item: object) -> int:
+        """Return the new number of a thing."""
+        if id(item) not in self._places:
+            self._places[id(item)] = len(self.items)
+            self.items.append(item)
+        return self._places[id(item)]
+
+
+def _moved(entry: Any, whole: Any, buffers: _Renumbered) -> Any:  # noqa: ANN401
+    made = schema.MetadataT()
+    made.name, made.buffer = entry.name, buffers.add(whole.buffers[entry.buffer])
+    return made

@@ -27,12 +27,15 @@ class Cost:
 
 def answers_table(by_device: Mapping[str, Sequence[Answer]]) -> Table:
     """Return a row a device over everything that was asked."""
-    table = Table(title="Answers to real test images, all scenes together", title_justify="left")
+    table = Table(
+        title="Answers to real test images, all scenes together (refused: 503 at R4 or C4, on purpose)",
+        title_justify="left",
+    )
     table.add_column("device")
     for name in (
         "asked",
         "failed",
-        "refused (503)",
+        "refused",
         "accuracy",
         "escalated",
         "degraded",
@@ -57,29 +60,32 @@ def answers_table(by_device: Mapping[str, Sequence[Answer]]) -> Table:
 
 def cost_table(alone: dict[str, Cost], cascade: dict[str, Cost]) -> Table:
     """Return a row a device: the large fp32 model alone against the cascade, both unhurried."""
-    table = Table(title="CPU an answer, nothing else going on", title_justify="left")
+    table = Table(
+        title="The large fp32 model alone against the cascade: CPU and latency an answer, in ms",
+        title_justify="left",
+    )
     table.add_column("device")
     for name in (
-        "large fp32 alone",
-        "cascade",
+        "CPU fp32",
+        "CPU casc.",
         "ratio",
-        "accuracy alone",
-        "accuracy cascade",
-        "p50 alone",
-        "p50 cascade",
+        "acc. fp32",
+        "acc. casc.",
+        "p50 fp32",
+        "p50 casc.",
     ):
         table.add_column(name, justify="right")
     for device, before in alone.items():
         after = cascade[device]
         table.add_row(
             device,
-            f"{before.cpu_ms:.2f} ms",
-            f"{after.cpu_ms:.2f} ms",
+            f"{before.cpu_ms:.2f}",
+            f"{after.cpu_ms:.2f}",
             f"{after.cpu_ms / before.cpu_ms:.2f}",
             _percent(accuracy(_answered(before.answers))),
             _percent(accuracy(_answered(after.answers))),
-            f"{_percentiles(_answered(before.answers))[0]:.2f} ms",
-            f"{_percentiles(_answered(after.answers))[0]:.2f} ms",
+            f"{_percentiles(_answered(before.answers))[0]:.2f}",
+            f"{_percentiles(_answered(after.answers))[0]:.2f}",
         )
     return table
 
@@ -90,14 +96,14 @@ def unload_table(events: Sequence[Event]) -> Table:
     for name in ("device", "stage"):
         table.add_column(name)
     table.add_column("MiB back", justify="right")
-    table.add_column("what the device said", overflow="fold")
+    table.add_column("cause", overflow="fold")
     for event in events:
         if event.kind == "unloaded" and event.returned_bytes is not None:
             table.add_row(
                 event.device,
                 f"{event.cascade}/{event.stage}",
                 f"{event.returned_bytes / _MIB:.1f}",
-                event.message,
+                event.message.partition(": ")[2],
             )
     return table
 

@@ -149,7 +149,7 @@ def run_child(
         TrialError: the child has ended, and who reads here still waits for an answer.
     """
     with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603 - a module of ours
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -60,10 +60,7 @@ def answers_table(by_device: Mapping[str, Sequence[Answer]]) -> Table:
 
 def cost_table(alone: dict[str, Cost], cascade: dict[str, Cost]) -> Table:
     """Return a row a device: the large fp32 model alone against the cascade, both unhurried."""
-    table = Table(
-        title="The large fp32 model alone against the cascade: CPU and latency an answer, in ms",
-        title_justify="left",
-    )
+    table = _table("Large fp32 model alone (fp32) against the cascade (casc.): ms an answer")
     table.add_column("device")
     for name in (
         "CPU fp32",
@@ -92,7 +89,7 @@ def cost_table(alone: dict[str, Cost], cascade: dict[str, Cost]) -> Table:
 
 def unload_table(events: Sequence[Event]) -> Table:
     """Return a row for each time that a stage left memory: how much came back, and why."""
-    table = Table(title="Memory returned by each unload", title_justify="left")
+    table = _table("Memory returned by each unload")
     for name in ("device", "stage"):
         table.add_column(name)
     table.add_column("MiB back", justify="right")
@@ -106,6 +103,10 @@ def unload_table(events: Sequence[Event]) -> Table:
                 event.message.partition(": ")[2],
             )
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
 
 
 def failures(answers: Sequence[Answer]) -> list[str]:
@@ -133,4 +134,4 @@ def _percentiles(answers: Sequence[Answer]) -> tuple[float, float]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}%"

@@ -27,10 +27,7 @@ class Cost:
 
 def answers_table(by_device: Mapping[str, Sequence[Answer]]) -> Table:
     """Return a row a device over everything that was asked."""
-    table = Table(
-        title="Answers to real test images, all scenes together (refused: 503 at R4 or C4, on purpose)",
-        title_justify="left",
-    )
+    table = _table("Answers to real test images (refused: 503 at R4 or C4, on purpose)")
     table.add_column("device")
     for name in (
         "asked",

@@ -1,11 +1,12 @@
 """The agent's configuration: TOML in, frozen classes out, unknown keys rejected."""
 
 import os
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from agent.errors import StartError
 from protocols.envelope import KeySet
@@ -15,6 +16,9 @@ from protocols.message import Name, explain
 from protocols.pull import GIVE_UP_S
 
 _MAX_UNIX_PATH_BYTES = 107
+
+LONGEST_INTERVAL_S = 5.0
+"""Between samples: half of the default `stale_s`."""
 
 
 def _none_if_off(value: object) -> object:
@@ -48,7 +52,17 @@ class SensorsSection(Section):
     """`[sensors]`: the tree whose `proc` and `sys` are read, and how often."""
 
     sysroot: Path = Path("/")
-    interval_s: float = Field(1.0, ge=0.05, le=60)
+    interval_s: float = Field(1.0, ge=0.05)
+
+    @field_validator("interval_s")
+    @classmethod
+    def _often_enough(cls, interval_s: float) -> float:
+        if interval_s > LONGEST_INTERVAL_S:
+            raise ValueError(
+                f"at most {LONGEST_INTERVAL_S:g} s: to the governor a sample that comes later is "
+                "stale, and it would never act"
+            )
+        return interval_s
 
 
 class TelemetrySection(Section):
@@ -127,8 +141,8 @@ class Config(Section):
             password = section.password_file and section.password_file.read_text().strip()
         except (LinkError, OSError, UnicodeError) as error:
             raise StartError(f"cannot start: [broker]: {error}") from error
-        if section.ca_file and not section.ca_file.is_file():
-            raise StartError(f"cannot start: [broker] ca_file: no file {section.ca_file}")
+        if section.ca_file is not None:
+            _check_ca_file(section.ca_file)
         return Broker(
             broker.host,
             broker.port,
@@ -191,13 +205,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise StartError(f"cannot start: {path}: {error}") from error
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a configuration file.
-
-    Raises:
-        StartError: it cannot be read, is not TOML or does not fit.
-    """
-    return Config.parse(read_toml(path), str(path))
+def _check_ca_file(path: Path) -> None:
+    """Find out at the start, not at a connection, whether the file holds certificates."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        why = error.strerror or error
+        raise StartError(f"cannot start: [broker] ca_file {path}: {why}") from error
 
 
 def _default_state_dir(device: str) -> Path:

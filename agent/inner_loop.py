@@ -11,6 +11,9 @@ from protocols.schedule import Schedule
 _CLOCK_SET_AFTER_S = 1.7e9
 """A wall clock before this (November 2023) has not been set since the machine started."""
 
+_STALE_INTERVALS = 2
+"""So late may a sample come whatever a schedule says: sensors are read in time or a bit later."""
+
 Fits = Callable[[Sample, int], bool]
 
 
@@ -22,12 +25,25 @@ class Sensing(Protocol):
 
 
 class InnerLoop:
-    """Holds the governor's state. `clock` is monotonic."""
+    """Holds the governor's state.
+
+    Args:
+        sensors: what is read.
+        schedule: the one that is in force at the start.
+        interval_s: how often `sense` will be called.
+        clock: monotonic.
+    """
 
     def __init__(
-        self, sensors: Sensing, schedule: Schedule, clock: Callable[[], float] = time.monotonic
+        self,
+        sensors: Sensing,
+        schedule: Schedule,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sensors, self._clock = sensors, clock
+        self._sensors, self._interval_s, self._clock = sensors, interval_s, clock
+        self._given: Schedule | None = None
+        self._schedule = schedule
         self._state = governor.start(clock(), schedule, local_minute())
         self.sample = sensors.sample(clock())
 
@@ -52,8 +68,21 @@ class InnerLoop:
     def _step(self, schedule: Schedule, fits: Fits) -> governor.Step:
         sample = self.sample = self._sensors.sample(self._clock())
         return governor.step(
-            self._state, sample, schedule, lambda rung: fits(sample, rung), local_minute()
+            self._state,
+            sample,
+            self._patient(schedule),
+            lambda rung: fits(sample, rung),
+            local_minute(),
         )
+
+    def _patient(self, schedule: Schedule) -> Schedule:
+        """Return a schedule to which our samples are not all stale: else it would never act."""
+        if schedule is not self._given:
+            self._given = schedule
+            dwell = schedule.dwell
+            stale_s = max(dwell.stale_s, _STALE_INTERVALS * self._interval_s)
+            self._schedule = schedule.with_(dwell=dwell.with_(stale_s=stale_s))
+        return self._schedule
 
 
 def local_minute() -> int | None:

@@ -48,6 +48,8 @@ from protocols.memory import budget_mib
 log = logging.getLogger("sluice.agent")
 
 _REST_EVERY_S = 15.0
+_AGAIN_EVERY_S = 60.0
+"""What failed for want of something, and that nobody tells of, is looked at anew."""
 _STATS_WITHIN_S = 1.0
 _STOP_WITHIN_S = 10.0
 _HEALTHY_S = 30.0
@@ -79,7 +81,7 @@ class Supervisor:
             config.id, keys, self._signatures.holds, self._ledger, self._publisher
         )
         sensors = Sensors(config.sensors.sysroot, self._swap.pids)
-        self._inner_loop = InnerLoop(sensors, self._document.schedule)
+        self._inner_loop = InnerLoop(sensors, self._document.schedule, config.sensors.interval_s)
         self._losses = LossWatch(self._publisher)
         self._fetcher, self._reconciler = self._make_reconciler(config, hardware)
         self._config = config
@@ -90,6 +92,7 @@ class Supervisor:
         self._sense = Timer(config.sensors.interval_s, now_s)
         self._measure = Timer(config.telemetry.interval_s, now_s)
         self._rest = Timer(_REST_EVERY_S, now_s)
+        self._again = Timer(_AGAIN_EVERY_S, now_s + _AGAIN_EVERY_S)
         self._ping = Timer(self._watchdog.interval_s, now_s)
 
     @property
@@ -156,7 +159,7 @@ class Supervisor:
 
     def _start(self) -> None:
         what = self._session.introduction
-        self._publisher.event("started", what)
+        self._publisher.event("started", "; ".join(filter(None, (what, self._ledger.damage))))
         self._safely(lambda: self._reconciler.ensure("the agent started"), "the start")
         self._report()
         self._session.start()
@@ -166,7 +169,7 @@ class Supervisor:
 
     def _next_message(self) -> Message | None:
         """Wait for a message until the next timer is due."""
-        timers = (self._sense, self._measure, self._rest, self._ping)
+        timers = (self._sense, self._measure, self._rest, self._again, self._ping)
         due_s = min(self._measure_by_s, self._swap.wake_s(), *(timer.at_s for timer in timers))
         try:
             return self.inbox.get(timeout=max(0.0, due_s - time.monotonic()))
@@ -185,6 +188,8 @@ class Supervisor:
             self._safely(self._publish_measurements, "telemetry")
         if self._rest.is_due(now_s):
             self._signatures.rest()
+        if self._again.is_due(now_s):
+            self._safely(self._try_again, "another look")
         if self._ping.is_due(now_s) and now_s - self._looked_s < _HEALTHY_S:
             self._watchdog.ping()
 
@@ -201,6 +206,14 @@ class Supervisor:
         self._report()
         self._looked_s = time.monotonic()
 
+    def _try_again(self) -> None:
+        """Do what was not possible when it was asked for."""
+        self._ledger.settle()
+        if self._document.retry():
+            self._reconciler.renewed()
+        else:
+            self._reconciler.again()
+
     def _runner_did(self, outcomes: tuple[Outcome, ...]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Serving):
@@ -209,6 +222,8 @@ class Supervisor:
                 self._counted = outcome
                 if self._measure_by_s < _NEVER_S:
                     self._publish_measurements()
+        if self._swap.serving is None:
+            self._counted = None  # what was counted has gone with it, and the next one begins anew
         self._reconciler.happened(outcomes)
         if outcomes:
             self._report()

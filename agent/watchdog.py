@@ -21,10 +21,6 @@ class Watchdog:
         """Say that the start is complete."""
         self._send(f"READY=1\nSTATUS={status}")
 
-    def status(self, status: str) -> None:
-        """Set the line that `systemctl status` shows."""
-        self._send(f"STATUS={status}")
-
     def ping(self) -> None:
         """Say that the work loop still turns."""
         self._send("WATCHDOG=1")

@@ -9,6 +9,7 @@ a window of chunks).
 import random
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,14 @@ PLAIN_PORT = 1883
 TLS_PORT = 8883
 _FIRST_DELAY_S = (0.2, 1.0)
 _LAST_DELAY_S = (20.0, 40.0)
+
+_SHORT_S = 5.0
+_MOST_DOUBLINGS = 5
+"""A session that ends within `_SHORT_S` doubles the delay before the next: two that use the same id
+end each other, and must not do so twice a second for ever."""
+
+_TELL_AGAIN_S = 60.0
+"""That a broker still cannot be reached, for the same reason, is told so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,10 @@ class Broker:
             raise LinkError(
                 f"cannot use broker {_safe(url)!r}: want mqtt://host[:port] or mqtts://"
             )
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError as error:
+            raise LinkError(f"cannot use broker {_safe(url)!r}: no host has such a name") from error
         tls = parts.scheme == "mqtts"
         return cls(
             host=parts.hostname,
@@ -86,7 +99,8 @@ class Link:
         client_id: unique in the broker; a second session of the same id ends the first.
         on_message: called with topic, payload and whether it is a retained one.
         on_connected: called after each connect, once the subscriptions have been sent.
-        on_disconnected: called with the reason when a connection is lost or refused.
+        on_disconnected: called with the reason when a connection is lost or refused, and when the
+            broker cannot be reached: at the first attempt, then once a minute.
         will: what the broker says when we are gone.
         keepalive_s: a frozen peer is noticed after about 1.5 times this.
     """
@@ -108,10 +122,14 @@ class Link:
         self._on_message = on_message
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._connected_s: float | None = None
+        self._short_sessions = 0
+        self._told, self._told_s = "", 0.0
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311
         )
         self._client.on_connect = self._connected
+        self._client.on_connect_fail = self._failed
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
         self._client.on_socket_open = _no_delay
@@ -184,6 +202,7 @@ class Link:
             self._spread()
             self._on_disconnected(f"refused by {self._broker.url}: {reason}")
             return
+        self._connected_s, self._told = time.monotonic(), ""
         by_qos: dict[int, list[str]] = {}
         for name, qos in self._filters.copy().items():
             by_qos.setdefault(qos, []).append(name)
@@ -199,8 +218,22 @@ class Link:
         reason: ReasonCode,
         _props: object,
     ) -> None:
+        if self._connected_s is not None:
+            short = time.monotonic() - self._connected_s < _SHORT_S
+            self._short_sessions = min(self._short_sessions + 1, _MOST_DOUBLINGS) if short else 0
+            self._connected_s = None
         self._spread()
-        self._on_disconnected(str(reason))
+        self._on_disconnected(f"lost {self._broker.url}: {reason}")
+
+    def _failed(self, _client: paho.Client, _data: object) -> None:
+        """Tell why the broker cannot be reached: paho calls this where it handles the error."""
+        error = sys.exception()
+        why = error.strerror or error if isinstance(error, OSError) else error
+        reason = f"cannot reach {self._broker.url}: {why}"
+        now_s = time.monotonic()
+        if reason != self._told or now_s - self._told_s >= _TELL_AGAIN_S:
+            self._told, self._told_s = reason, now_s
+            self._on_disconnected(reason)
 
     def _received(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         self._on_message(message.topic, bytes(message.payload), message.retain)
@@ -208,6 +241,7 @@ class Link:
     def _spread(self) -> None:
         """Draw this session's next reconnect delays; paho doubles from the first to the last."""
         first = random.uniform(*_FIRST_DELAY_S)  # noqa: S311 - jitter, not a secret
+        first *= 2**self._short_sessions
         last = random.uniform(*_LAST_DELAY_S)  # noqa: S311
         # reconnect_delay_set takes whole seconds, and it starts the doubling over.
         vars(self._client).update(_reconnect_min_delay=first, _reconnect_max_delay=last)

@@ -16,9 +16,16 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 def explain(error: ValidationError) -> str:
     """Say in one line what is wrong with a message: the first faults, with their places."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = [f"{'.'.join(map(str, f['loc'])) or 'document'}: {f['msg']}" for f in faults[:3]]
+    shown = [
+        f"{'.'.join(map(str, f['loc'])) or 'document'}: {_fault(f['msg'])}" for f in faults[:3]
+    ]
     more = f" (and {len(faults) - 3} more)" if len(faults) > len(shown) else ""
     return "; ".join(shown) + more
+
+
+def _fault(words: str) -> str:
+    """Return what is wrong without pydantic's name for the kind of a validator's own error."""
+    return words.removeprefix("Value error, ")
 
 
 class Part(BaseModel):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.cascades.fit import artifacts_of, check_fit, check_names, needed_mib
-from agent.errors import AgentError
+from agent.cascades.verdicts import Verdict
+from agent.errors import AgentError, UnfitError
 from agent.storage.ledger import Ledger
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade
@@ -28,14 +29,6 @@ class Bundles(Protocol):
 
     def check_room(self, refs: tuple[ArtifactRef, ...], what: str) -> None:
         """Raise StoreError if the disk has no room for what is missing of these."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A reason not to run something, found while trying; it stands until a new generation."""
-
-    phase: CascadePhase
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,12 @@ def choose(desired: Desired, bundles: Bundles, facts: Facts) -> tuple[Choice, ..
 
 
 def kept_artifacts(cascades: Iterable[DesiredCascade], bundles: Bundles) -> frozenset[str]:
-    """Return the digests of everything that is here and that some cascades need."""
+    """Return the digests of everything that is here and that some cascades need.
+
+    Raises:
+        StoreError, ChildError: a bundle could not be read or checked, so that nothing is known of
+            what it needs.
+    """
     keep: set[str] = set()
     for cascade in cascades:
         if bundles.has(cascade.bundle.artifact):
@@ -82,7 +80,7 @@ def kept_artifacts(cascades: Iterable[DesiredCascade], bundles: Bundles) -> froz
             try:
                 bundle = bundles.bundle(cascade)
                 check_names(cascade, bundle)
-            except (TrustError, MessageError, AgentError):
+            except (TrustError, MessageError, UnfitError):
                 continue  # nothing of it will run
             keep.update(ref.sha256 for ref in artifacts_of(cascade, bundle))
     return frozenset(keep)

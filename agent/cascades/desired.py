@@ -3,7 +3,7 @@
 import hashlib
 
 from agent.cascades.acceptance import accept, read_desired
-from agent.errors import AgentError, RefusalError, StoreError
+from agent.errors import AgentError, ChildError, RefusalError, StoreError
 from agent.reporting.publisher import Publisher
 from agent.storage.ledger import LedgerFile
 from protocols.desired import Desired
@@ -24,7 +24,7 @@ class DesiredDocument:
     ) -> None:
         self._device, self.keys, self._holds = device, keys, holds
         self._ledger, self._publisher = ledger, publisher
-        self._refused = b""
+        self._refused = self._waiting = b""
         self.refusal: Refusal | None = None
         self.desired = self._remembered()
 
@@ -41,28 +41,43 @@ class DesiredDocument:
         """
         if not payload:
             return False
-        try:
-            desired = accept(payload, self.keys, self._device, self._ledger.now, self._holds)
-            if desired is not None:
-                self._remember(desired, payload)
-        except (TrustError, MessageError, AgentError) as error:
-            self._refuse(payload, error)
-            return False
+        self._waiting = b""
+        known = self.desired is not None and payload == self._ledger.now.desired.encode()
+        if not known:
+            try:
+                self.desired = self._accepted(payload)
+            except (TrustError, MessageError, AgentError) as error:
+                self._refuse(payload, error)
+                return False
         self.refusal, self._refused = None, b""
-        self.desired = desired or self.desired
-        return desired is not None
+        return not known
 
-    def _remember(self, desired: Desired, payload: bytes) -> None:
-        """Make the generation last before anything is done with it."""
+    def retry(self) -> bool:
+        """Take again what was refused for no fault of its own; see `take`.
+
+        The broker says it only once: a full disk, or a signature that could not be checked, would
+        else cost the device a generation.
+        """
+        return self.take(self._waiting)
+
+    def _accepted(self, payload: bytes) -> Desired:
+        """Check a document and make its generation last before anything is done with it."""
         ledger = self._ledger.now
+        try:
+            desired = accept(payload, self.keys, self._device, ledger, self._holds)
+        except ChildError:
+            self._waiting = payload
+            raise
         try:
             self._ledger.write(
                 ledger.with_(generation=desired.generation, desired=payload.decode())
             )
         except StoreError as error:
+            self._waiting = payload
             raise RefusalError(
                 f"cannot apply generation {desired.generation}: {error}", desired.generation
             ) from error
+        return desired
 
     def _refuse(self, payload: bytes, error: SluiceError) -> None:
         generation = error.generation if isinstance(error, RefusalError) else None
@@ -77,7 +92,8 @@ class DesiredDocument:
         if not envelope:
             return None
         try:
-            return read_desired(envelope, self.keys, self._holds)
+            return read_desired(envelope, self.keys, self._device, self._holds)
         except (TrustError, MessageError, AgentError) as error:
+            self._waiting = envelope if isinstance(error, ChildError) else b""
             self._refuse(envelope, error)
             return None

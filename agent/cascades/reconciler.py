@@ -4,15 +4,18 @@ Owned by the supervisor's one deciding thread. Every change ends in `ensure`, wh
 any time and does nothing when all is as it should be.
 """
 
+import logging
 import time
 from typing import Protocol
 
-from agent.cascades.choice import Choice, Facts, Verdict, choose, kept_artifacts
+from agent.cascades.choice import Choice, Facts, choose, kept_artifacts
 from agent.cascades.desired import DesiredDocument
 from agent.cascades.fit import is_roomy, leaves_room, load_mib, needed_mib, rung_mib
 from agent.cascades.plan import runner_plans, schedule_of
 from agent.cascades.reported import Running, phase_of, reported_cascade
 from agent.cascades.stages import StageBook
+from agent.cascades.verdicts import Verdict, Verdicts
+from agent.errors import AgentError
 from agent.inbox import FetchDone, FetchFailed
 from agent.inner_loop import InnerLoop
 from agent.processes.crashes import inquire, unproven
@@ -21,7 +24,7 @@ from agent.processes.swap import READY_WITHIN_S, Swap
 from agent.reporting import wording
 from agent.reporting.events import Announcer
 from agent.reporting.publisher import Publisher
-from agent.runner.control import Assign, Assignment, CascadePlan, StageChanged
+from agent.runner.control import Assign, Assignment, CascadePlan
 from agent.sensors.oom import OomCount
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.bundles import BundleStore
@@ -30,8 +33,7 @@ from protocols.bundle import ArtifactRef
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import ReportedCascade, Sample
 
-_TRY_AGAIN_S = 60.0
-"""What was rejected is tried again by a new generation, but not more often than this."""
+log = logging.getLogger("sluice.cascades")
 
 
 class Fetches(Protocol):
@@ -78,18 +80,14 @@ class Reconciler:
         self._book = StageBook()
         self._oom = OomCount()
         self._choices: tuple[Choice, ...] = ()
-        self._verdicts: dict[str, Verdict] = {}
-        self._judged_s: dict[str, float] = {}
+        self._verdicts = Verdicts()
         self._stalled: set[str] = set()
 
     # --- what has happened
 
     def renewed(self) -> None:
         """Another desired document is in force: what was tried and failed may be tried again."""
-        now_s = time.monotonic()
-        for key in [k for k, at_s in self._judged_s.items() if now_s - at_s >= _TRY_AGAIN_S]:
-            del self._verdicts[key], self._judged_s[key]
-        self._verdicts = {k: v for k, v in self._verdicts.items() if k in self._judged_s}
+        self._verdicts.renew(time.monotonic())
         self._stalled.clear()
         desired = self._document.desired
         if desired is not None:
@@ -99,6 +97,8 @@ class Reconciler:
     def fetched(self, done: FetchDone) -> None:
         """An artifact has come."""
         self._stalled.discard(done.ref.sha256)
+        if any(done.ref == choice.wanted.bundle.artifact for choice in self._choices):
+            self._collect()  # it may need the room of what is wanted no more
         self.ensure("fetched")
 
     def missed(self, failed: FetchFailed) -> None:
@@ -106,8 +106,14 @@ class Reconciler:
         if failed.phase is None:
             self._stalled.add(failed.ref.sha256)
         else:
-            self._verdicts[failed.ref.sha256] = Verdict(failed.phase, failed.message)
+            verdict = Verdict(failed.phase, failed.message)
+            self._verdicts.miss(failed.ref.sha256, verdict, time.monotonic())
         self.ensure("a fetch failed")
+
+    def again(self) -> None:
+        """Look at everything anew: a disk has room again, say, and nobody tells."""
+        self._verdicts.expire(time.monotonic())
+        self.ensure("tried again")
 
     def happened(self, outcomes: tuple[Outcome, ...]) -> None:
         """Act on what the runners did."""
@@ -156,7 +162,7 @@ class Reconciler:
     # --- facts
 
     def _facts(self) -> Facts:
-        return Facts(self._ledger.now, self._budget_mib, self._verdicts)
+        return Facts(self._ledger.now, self._budget_mib, self._verdicts.now)
 
     def _running(self) -> Running:
         serving, starting = self._swap.serving, self._swap.next
@@ -214,13 +220,13 @@ class Reconciler:
     def _act_on(self, outcome: Outcome) -> str:
         """Note an outcome; return what is to be looked at anew for it, empty: nothing."""
         match outcome:
-            case Moved(change):
-                self._moved(change)
+            case Moved():
+                self._moved(outcome)
             case Counted(stats):
                 self._book.sync(self._running().serving, stats)
             case TurnedDown(cascade, message):
                 self._book.cue_all(cascade, "fail")
-                self._judge(cascade, message)
+                self._reject(cascade, message)
                 return f"{cascade.bundle.name} was rejected"
             case Died():
                 self._died(outcome)
@@ -255,21 +261,17 @@ class Reconciler:
             }
         )
 
-    def _moved(self, change: StageChanged) -> None:
-        for runner in (self._swap.serving, self._swap.next):
-            for cascade in runner.cascades if runner else ():
-                if (
-                    cascade.bundle.name == change.cascade
-                    and cascade.variants.get(change.stage) == change.variant
-                ):
-                    before = self._book.entry(cascade, change.stage).threads
-                    self._book.changed(cascade, change)
-                    self._announcer.stage(change, before, time.monotonic())
-                    return
+    def _moved(self, moved: Moved) -> None:
+        change = moved.change
+        for cascade in moved.cascades:
+            if cascade.bundle.name == change.cascade:
+                before = self._book.entry(cascade, change.stage).threads
+                self._book.changed(cascade, change)
+                self._announcer.stage(change, before, time.monotonic())
 
-    def _judge(self, cascade: DesiredCascade, message: str) -> None:
-        self._verdicts[cascade.identity] = Verdict("rejected", message)
-        self._judged_s[cascade.identity] = time.monotonic()
+    def _reject(self, cascade: DesiredCascade, message: str) -> None:
+        proven = not unproven(self._ledger.now, (cascade,))
+        self._verdicts.reject(cascade.identity, message, time.monotonic(), proven=proven)
 
     def _died(self, died: Died) -> None:
         still = {cascade.identity for cascade in self._running().serving}
@@ -278,7 +280,7 @@ class Reconciler:
                 self._book.cue_all(cascade, "gone")
         if died.late and not died.ready:
             for cascade in unproven(self._ledger.now, died.suspects or died.cascades):
-                self._judge(cascade, wording.not_ready(cascade, READY_WITHIN_S))
+                self._reject(cascade, wording.not_ready(cascade, READY_WITHIN_S))
         finding = inquire(self._ledger.now, died, oom=self._oom.rose(), now_ts=time.time())
         self._ledger.note(finding.ledger)
         self._announcer.died(finding.message)
@@ -289,6 +291,17 @@ class Reconciler:
         self._ledger.note(self._ledger.now.with_good(cascades, names))
         self._announcer.served(cascades, frozenset(cascade.identity for cascade in wanted))
         self._book.keep((*cascades, *wanted))
-        if not any(choice.missing for choice in self._choices):
-            good = [c for kept in self._ledger.now.good.values() for c in kept]
-            self._bundles.keep(kept_artifacts((*cascades, *good, *wanted), self._bundles))
+        self._collect()
+
+    def _collect(self) -> None:
+        """Delete what nothing that runs, is wanted or may be returned to needs."""
+        wanted = tuple(choice.wanted for choice in self._choices)
+        if not all(self._bundles.has(cascade.bundle.artifact) for cascade in wanted):
+            return  # what these need is not known yet, and may be here
+        running = self._running()
+        good = [c for kept in self._ledger.now.good.values() for c in kept]
+        needed = (*running.serving, *running.starting, *good, *wanted)
+        try:
+            self._bundles.keep(kept_artifacts(needed, self._bundles))
+        except (AgentError, OSError) as error:
+            log.warning("cannot look for artifacts that nobody needs: %s", error)

@@ -83,9 +83,10 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A stage of the serving or the starting runner changed."""
+    """A stage of the serving or the starting runner, which is for `cascades`, changed."""
 
     change: StageChanged
+    cascades: tuple[DesiredCascade, ...]
 
 
 @dataclass(frozen=True, slots=True)

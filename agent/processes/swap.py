@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 
+from agent.errors import ChildError
 from agent.inbox import RunnerExited, RunnerSaid
 from agent.processes.runners import (
     Child,
@@ -39,12 +40,16 @@ from agent.runner.control import (
 log = logging.getLogger("sluice.swap")
 
 READY_WITHIN_S = 60.0
+"""A runner that loads and says nothing for so long hangs."""
+
 HAND_OVER_WITHIN_S = 2.0
 """Requests of new connections wait at most so long for a runner that is slow to leave."""
 LEAVE_WITHIN_S = 30.0
 ANSWER_WITHIN_S = 60.0
 """A serving runner that says nothing for so long when it is asked for statistics hangs."""
 _STEADY_S = 60.0
+_AT_ONCE = 3
+"""So many restarts in a row do not wait at all: a person's kill, or the kernel's, is no habit."""
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 30.0
 
@@ -59,7 +64,7 @@ class Swap:
         self.leaving: Runner | None = None
         self._orphans: list[int] = []
         self._hand_over_by_s = 0.0
-        self._deaths = 0
+        self._failures = 0
         self._not_before_s = 0.0
 
     def pids(self) -> tuple[int, ...]:
@@ -113,6 +118,8 @@ class Swap:
         return () if runner is None else self._heard(runner, message)
 
     def _heard(self, runner: Runner, message: FromRunner) -> tuple[Outcome, ...]:
+        if runner is self.next:  # many cascades take long: it is silence that shows that it hangs
+            runner.deadline_s = self._clock() + READY_WITHIN_S
         match message:
             case Ready():
                 return self._is_ready(runner)
@@ -124,7 +131,7 @@ class Swap:
                 if runner is self.serving:
                     return self._turn_down(runner)
             case StageChanged() if runner is not self.leaving:
-                return (Moved(message),)
+                return (Moved(message, runner.cascades),)
             case Stats() if runner is self.serving:
                 runner.asked_s = None
                 return (Counted(message),)
@@ -206,7 +213,12 @@ class Swap:
 
     def _start(self, lineup: Lineup) -> None:
         now = self._clock()
-        child = self._spawn()
+        try:
+            child = self._spawn()
+        except ChildError as error:
+            log.warning("%s", error)
+            self._wait_longer()
+            return
         self.next = Runner(child, lineup.cascades, lineup.assign.plans, now + READY_WITHIN_S)
         child.send(lineup.assign)
 
@@ -239,12 +251,15 @@ class Swap:
 
     def _back_off(self, runner: Runner) -> None:
         """Restart at once after a steady time, else later and later."""
-        now = self._clock()
-        if runner is self.serving and now - runner.since_s >= _STEADY_S:
-            self._deaths = 0
-        delay_s = _FIRST_DELAY_S * 2 ** (self._deaths - 1) if self._deaths else 0.0
-        self._deaths += 1
-        self._not_before_s = now + min(delay_s, _LONGEST_DELAY_S)
+        if runner is self.serving and self._clock() - runner.since_s >= _STEADY_S:
+            self._failures = 0
+        self._wait_longer()
+
+    def _wait_longer(self) -> None:
+        doublings = self._failures - _AT_ONCE
+        delay_s = _FIRST_DELAY_S * 2**doublings if doublings >= 0 else 0.0
+        self._failures += 1
+        self._not_before_s = self._clock() + min(delay_s, _LONGEST_DELAY_S)
 
     def _adopt(self, fds: tuple[int, ...]) -> None:
         for fd in fds:

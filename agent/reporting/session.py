@@ -65,7 +65,7 @@ class Session:
 
     def disconnected(self, reason: str) -> None:
         """Keep what there is to say."""
-        log.warning("no broker at %s: %s", self._broker.url, reason)
+        log.warning("%s", reason)
         self._connected = False
         self.publisher.disconnected()
 

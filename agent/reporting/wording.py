@@ -55,7 +55,10 @@ def condemned(cascade: DesiredCascade, how: str, minutes: float) -> str:
 
 def not_ready(cascade: DesiredCascade, within_s: float) -> str:
     """A runner was ended because it did not get ready."""
-    return f"cannot run {versioned(cascade)}: its runner was not ready within {within_s:.0f} s"
+    return (
+        f"cannot run {versioned(cascade)}: its runner was not ready and said nothing for "
+        f"{within_s:.0f} s"
+    )
 
 
 def versioned(cascade: DesiredCascade) -> str:

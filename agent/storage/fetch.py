@@ -113,7 +113,7 @@ class Fetcher:
             self._pull(puller, ref)
         except CancelledError:
             return True
-        except LinkError as error:
+        except (LinkError, OSError) as error:
             if not self._settle(ref, last=True):
                 return True
             self._post(FetchFailed(ref, str(error)))

@@ -34,11 +34,15 @@ def claim(state_dir: Path) -> BinaryIO:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content: temporary file beside it, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a disk that is full needs its room
+        raise
     sync_folder(path.parent)
 
 

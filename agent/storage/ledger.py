@@ -4,6 +4,7 @@ The ledger is why no replayed or rolled-back document passes, why the device wor
 and why a bundle that kills the runner stays away after a reboot.
 """
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import ClassVar
@@ -58,30 +59,18 @@ class Ledger(Message):
         return self.with_(good=good)
 
 
-def read_ledger(path: Path) -> Ledger:
-    """Return what the device remembers; nothing at its first start.
-
-    A ledger that cannot be read is put aside and the device starts anew: one that is out of reach
-    must not stay dead for a disk error.
-    """
-    try:
-        return Ledger.decode(path.read_bytes())
-    except FileNotFoundError:
-        return Ledger()
-    except (OSError, MessageError) as error:
-        aside = path.with_suffix(".damaged")
-        log.warning("%s; it is put aside as %s and the device starts anew", error, aside)
-        if path.is_file():
-            path.replace(aside)
-        return Ledger()
-
-
 class LedgerFile:
-    """The ledger on disk; `now` is what it holds."""
+    """The ledger on disk; `now` is what it holds, or will hold once the disk takes it.
+
+    A file that cannot be read is put aside and the device starts anew: one that is out of reach
+    must not stay dead for a disk error. `damage` then says so; empty: all is well.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.now = read_ledger(path)
+        self.damage = ""
+        self.now = self._written = self._read()
+        self._failing = False
 
     def write(self, ledger: Ledger) -> None:
         """Make a ledger last before this returns.
@@ -89,18 +78,35 @@ class LedgerFile:
         Raises:
             StoreError: the disk does not take it; `now` is still the old one.
         """
-        if ledger == self.now:
-            return
-        try:
-            write_atomically(self._path, ledger.encode())
-        except OSError as error:
-            raise StoreError(f"cannot write {self._path}: {error}") from error
-        self.now = ledger
+        if ledger != self._written:
+            try:
+                write_atomically(self._path, ledger.encode())
+            except OSError as error:
+                raise StoreError(f"cannot write {self._path}: {error.strerror}") from error
+        self.now = self._written = ledger
+        self._failing = False
 
     def note(self, ledger: Ledger) -> None:
-        """Write what may be lost: a disk that fails must not stop what runs."""
+        """Write what may wait for `settle`: a disk that fails must not stop what runs."""
         try:
             self.write(ledger)
         except StoreError as error:
-            log.warning("%s; it is remembered until the agent ends", error)
-            self.now = ledger
+            if not self._failing:
+                log.warning("%s; it is remembered, and written when that is possible", error)
+            self.now, self._failing = ledger, True
+
+    def settle(self) -> None:
+        """Write what could not be written before."""
+        self.note(self.now)
+
+    def _read(self) -> Ledger:
+        try:
+            return Ledger.decode(self._path.read_bytes())
+        except FileNotFoundError:
+            return Ledger()
+        except (OSError, MessageError) as error:
+            aside = self._path.with_suffix(".damaged")
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
+            self.damage = f"{error}; it is put aside as {aside} and the device starts anew"
+            return Ledger()

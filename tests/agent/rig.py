@@ -64,12 +64,17 @@ def two_stages(folder: Path, *, version: int = 1, name: str = "digits") -> Built
     return build(folder, [small, large], samples(8, FEATURES), name=name, version=version)
 
 
+@dataclass
 class Watcher(Observer):
-    """An observer that looks away when a test publishes nonsense."""
+    """An observer that looks away when a test publishes nonsense, and remembers every status."""
+
+    statuses: list[Status] = field(default_factory=list)
 
     def _take(self, topic: str, payload: bytes, _retained: bool) -> None:  # noqa: FBT001
         with contextlib.suppress(MessageError):
             super()._take(topic, payload, _retained)
+            if topic.endswith("/status"):
+                self.statuses.append(Status.decode(payload))
 
 
 @dataclass

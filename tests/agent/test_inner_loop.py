@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from agent.inner_loop import InnerLoop
 from agent.timer import Timer
 from protocols.device import Sample
-from protocols.schedule import DEFAULT_THRESHOLDS, Dwell, Schedule
+from protocols.schedule import DEFAULT_THRESHOLDS, Dwell, Schedule, Threshold
 
 
 @dataclass
@@ -34,7 +34,7 @@ SCHEDULE = Schedule(
 
 def looping(*percents: float) -> tuple[InnerLoop, Scripted, list[float]]:
     sensors, clock = Scripted(list(percents)), [0.0]
-    return InnerLoop(sensors, SCHEDULE, lambda: clock[0]), sensors, clock
+    return InnerLoop(sensors, SCHEDULE, 1.0, lambda: clock[0]), sensors, clock
 
 
 def test_before_an_unload_memory_is_read_once_more() -> None:
@@ -61,6 +61,17 @@ def test_a_recovery_asks_whether_it_fits_by_the_sample_at_hand() -> None:
         found.sense(SCHEDULE, fits)
     assert asked == [(900, 3), (900, 3)]
     assert found.rungs.residency == 3
+
+
+def test_a_schedule_cannot_make_every_sample_stale() -> None:
+    found, _, clock = looping(90, 5, 5, 5)
+    strict = SCHEDULE.with_(
+        dwell=SCHEDULE.dwell.with_(stale_s=0.1),
+        thresholds={"memory_available_percent": Threshold(enter=(8, 8, 8, 8), falling=True)},
+    )
+    for clock[0] in (1.0, 2.0, 3.0, 4.0):
+        found.sense(strict, lambda *_: True)
+    assert found.rungs.residency == 4
 
 
 def test_a_timer_is_due_again_and_again_and_skips_what_it_missed() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.check import check
-from agent.config import Config, load_config
+from agent.config import Config, read_toml
 from agent.errors import StartError
 from agent.processes.sockets import listen_tcp, listen_unix
 from agent.storage.files import claim
@@ -47,7 +47,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         '[broker]\nurl = "mqtts://broker:1234"\nusername = "u"\n'
         "[inference]\ntcp = false\n[telemetry]\ninterval_s = 2\n"
     )
-    found = load_config(path)
+    found = Config.parse(read_toml(path), str(path))
     assert found.labels == {"room": "k"}
     assert found.inference.tcp is None
     assert found.unix_path() == Path("/var/lib/sluice/infer.sock")
@@ -68,13 +68,17 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         ('id = "a"\ncolour = 1\n[broker]\nurl = "b"\n', "colour: Extra inputs"),
         ('id = "a b"\n[broker]\nurl = "b"\n', "id: "),
         ('id = "a"\n[broker]\nurl = "b"\n[sensors]\ninterval_s = 0\n', "sensors.interval_s"),
+        (
+            'id = "a"\n[broker]\nurl = "b"\n[sensors]\ninterval_s = 6\n',
+            "sensors.interval_s: at most 5 s: to the governor",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(text)
     with pytest.raises(StartError, match="cannot start: ") as raised:
-        load_config(path)
+        Config.parse(read_toml(path), str(path))
     assert why in str(raised.value)
 
 
@@ -112,6 +116,8 @@ def test_credentials_come_from_files(tmp_path: Path) -> None:
         {"url": "http://h"},
         {"url": "mqtt://h", "password_file": str(tmp_path / "none")},
         {"url": "mqtts://h", "ca_file": str(tmp_path / "none")},
+        {"url": "mqtts://h", "ca_file": str(tmp_path / "password")},
+        {"url": "mqtt://two..dots"},
     ):
         with pytest.raises(StartError, match=r"cannot start: \[broker\]"):
             config(broker=wrong).session()

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from protocols.bundle import Bundle
-from protocols.chunks import artifact_ref
+from protocols.chunks import CHUNK_BYTES, artifact_ref, chunk_count
 from protocols.desired import StagePin
 from protocols.device import Status
 from protocols.schedule import DEFAULT_THRESHOLDS, Dwell, Schedule
@@ -201,14 +202,47 @@ def test_it_leaves_in_order(rig: Rig, tmp_path: Path) -> None:
     assert not (rig.state_dir / "infer.sock").exists()
 
 
+def test_it_leaves_in_the_middle_of_a_fetch_and_goes_on_with_it_later(
+    rig: Rig, tmp_path: Path
+) -> None:
+    built = two_stages(tmp_path / "built")
+    model = built.bundle.stages[1].variants[0].artifact
+    cascade = rig.ship(built)
+    last = chunk_count(model.size_bytes) - 1
+    rig.link.publish_and_wait(rig.topics.chunk(model.sha256, last), b"", retain=True)
+    rig.start()
+    rig.desire(cascade)
+    whole = sum(ref.size_bytes for ref in (*built.bundle.artifacts, cascade.bundle.artifact))
+    wait_for(
+        "all but the last chunk",
+        lambda: (c := rig.cascade()) is not None and c.fetched_bytes >= whole - CHUNK_BYTES,
+    )
+    begun = time.monotonic()
+    assert rig.stop() == 0
+    assert time.monotonic() - begun < 5
+    have = rig.state_dir / "partial" / f"{model.sha256}.have"
+    assert have.read_bytes().count(1) == last
+    for number in range(last):  # what is here is not asked for again
+        rig.link.publish(rig.topics.chunk(model.sha256, number), b"", retain=True)
+    content = (built.folder / model.sha256).read_bytes()
+    rig.link.publish_and_wait(
+        rig.topics.chunk(model.sha256, last), content[last * CHUNK_BYTES :], retain=True
+    )
+    rig.start()
+    rig.wait_running(1)
+
+
 def test_a_late_will_is_contradicted(rig: Rig) -> None:
     rig.start()
     status = rig.wait_online()
     late = Status(device=rig.name, online=False, boot_id="0" * 32, version="0")
     rig.link.publish(rig.topics.device(rig.name, "status"), late.encode(), retain=True)
-    wait_for("the will", lambda: not rig.observer.status[rig.name].online)
-    again = rig.wait_online()
-    assert again.boot_id == status.boot_id
+    wait_for("the will", lambda: late in rig.observer.statuses)
+    again = wait_for(
+        "the contradiction",
+        lambda: rig.observer.statuses[rig.observer.statuses.index(late) + 1 :],
+    )
+    assert again[0] == status
 
 
 def test_its_last_will_says_offline_when_it_is_killed(rig: Rig) -> None:

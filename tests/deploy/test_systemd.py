@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load_config
+from agent.config import Config, read_toml
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 COMMANDS = Path(sys.executable).parent
@@ -90,7 +90,7 @@ def test_the_command_is_one_that_there_is(name: str) -> None:
 
 def test_the_example_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/sluice")
-    config = load_config(SYSTEMD / "agent.toml")
+    config = Config.parse(read_toml(SYSTEMD / "agent.toml"), "agent.toml")
     assert config.state_dir == Path("/var/lib/sluice")
     assert config.unix_path() == Path("/run/sluice/infer.sock")
     assert config.session().url == "mqtt://broker.lan:1883"
@@ -101,7 +101,7 @@ def test_what_the_example_configuration_has_commented_out_is_valid_too(tmp_path:
     whole = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     assert whole.count("# ") < text.count("# ")
     (tmp_path / "agent.toml").write_text(whole)
-    config = load_config(tmp_path / "agent.toml")
+    config = Config.parse(read_toml(tmp_path / "agent.toml"), "agent.toml")
     assert config.broker.username == "pi-1"
     assert config.broker.password_file is not None
     assert "LoadCredential=mqtt-password:" in unit("sluice-agent")

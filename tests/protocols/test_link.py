@@ -138,6 +138,8 @@ def test_a_killed_session_leaves_its_will(broker: str) -> None:
 def test_who_leaves_by_the_door_leaves_no_will(broker: str) -> None:
     leaver = Mailbox(broker, "leaver", Will("status", b"gone"))
     with connected(broker, "reader", "#") as reader:
+        reader.link.publish("begin", b"")
+        assert reader.next()[0] == "begin"
         leaver.link.start()
         leaver.connects.get(timeout=WAIT_S)
         leaver.link.publish("last/word", b"bye")
@@ -156,6 +158,33 @@ def test_a_publication_without_a_broker_is_an_error_in_time() -> None:
             link.publish_and_wait("topic", b"", timeout_s=0.3)
     finally:
         link.stop()
+
+
+def test_that_a_broker_cannot_be_reached_is_told_with_its_reason_and_not_too_often() -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    alone = Mailbox(url, "alone")
+    alone.link.start()
+    try:
+        assert alone.losses.get(timeout=WAIT_S) == f"cannot reach {url}: Connection refused"
+        with pytest.raises(queue.Empty):
+            alone.losses.get(timeout=2.5)  # by then it has tried again
+    finally:
+        alone.link.stop()
+
+
+def test_two_sessions_of_one_name_end_each_other_less_and_less_often(tmp_path: Path) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    ends = []
+    with (
+        running_broker(tmp_path, kind="mosquitto") as url,
+        connected(url, "twin") as one,
+        connected(url, "twin"),
+    ):
+        for _ in range(3):
+            assert one.losses.get(timeout=WAIT_S)
+            ends.append(time.monotonic())
+    assert ends[2] - ends[1] > 1.6 - 0.1  # each waited for 0.2 to 1 s, doubled twice
 
 
 def test_a_wrong_password_is_told_as_such_and_never_shown(tmp_path: Path) -> None:
@@ -201,7 +230,14 @@ def test_an_address_is_shown_without_its_credentials() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "http://user:secret@broker", "mqtt://", "mqtt://user:secret@broker:port", "a:99999"],
+    [
+        "",
+        "http://user:secret@broker",
+        "mqtt://",
+        "mqtt://user:secret@broker:port",
+        "a:99999",
+        "two..dots",
+    ],
 )
 def test_an_address_that_is_none_is_an_error_without_its_credentials(url: str) -> None:
     with pytest.raises(LinkError, match=r"^cannot use broker ") as caught:

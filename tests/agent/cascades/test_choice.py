@@ -10,13 +10,13 @@ from agent.cascades.acceptance import accept
 from agent.cascades.choice import (
     Choice,
     Facts,
-    Verdict,
     choose,
     kept_artifacts,
 )
 from agent.cascades.fit import check_fit, check_names, is_roomy, rung_mib
 from agent.cascades.reported import Running, phase_of, reported_cascade
-from agent.errors import RefusalError, StoreError, UnfitError
+from agent.cascades.verdicts import Verdict
+from agent.errors import ChildError, RefusalError, StoreError, UnfitError
 from agent.storage.ledger import Ledger
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade, StagePin
@@ -63,12 +63,15 @@ class Bundles:
     missing: set[str] = field(default_factory=set)
     untrusted: set[str] = field(default_factory=set)
     full: bool = False
+    broken: bool = False
 
     def has(self, ref: ArtifactRef) -> bool:
         return ref.sha256 not in self.missing
 
     def bundle(self, cascade: DesiredCascade) -> Bundle:
         sha = cascade.bundle.artifact.sha256
+        if self.broken:
+            raise ChildError("cannot check a signature: no memory")
         if sha in self.untrusted:
             raise TrustError("cannot trust bundle: nobody signed it")
         return self.bundles[sha]
@@ -104,7 +107,7 @@ def test_a_newer_document_is_accepted_and_the_same_one_is_no_news() -> None:
     assert found is not None
     assert found.generation == 7
     ledger = Ledger(generation=7, desired=first.decode())
-    assert accept(first, KEYS, "pi", ledger, ed25519_holds) is None
+    assert accept(first, KEYS, "pi", ledger, ed25519_holds) == found
     assert accept(signed(desire(generation=8)), KEYS, "pi", ledger, ed25519_holds)
 
 
@@ -237,6 +240,9 @@ def test_what_is_kept_is_what_its_variants_need() -> None:
     assert kept_artifacts([cascade], bundles) == frozenset()
     bundles.missing, bundles.untrusted = set(), {cascade.bundle.artifact.sha256}
     assert len(kept_artifacts([cascade], bundles)) == 1
+    bundles.broken = True
+    with pytest.raises(ChildError):  # else all that it needs would be deleted
+        kept_artifacts([cascade], bundles)
 
 
 # --- fit

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from agent.errors import ChildError
 from agent.inbox import RunnerExited, RunnerSaid
-from agent.processes.runners import Counted, Died, Lineup, Outcome, Serving, TurnedDown
+from agent.processes.runners import Counted, Died, Lineup, Moved, Outcome, Serving, TurnedDown
 from agent.processes.swap import (
     ANSWER_WITHIN_S,
     HAND_OVER_WITHIN_S,
@@ -26,6 +27,7 @@ from agent.runner.control import (
     HandOver,
     Ready,
     Rejected,
+    StageChanged,
     Stats,
     Take,
     ToRunner,
@@ -37,6 +39,9 @@ ONE, TWO, OTHER = (
     wanted(make_bundle(version=1)),
     wanted(make_bundle(version=2)),
     wanted(make_bundle(name="other")),
+)
+MOVED = StageChanged(
+    change="loaded", cascade="digits", stage="large", variant="fp32", cause="assigned", rss_mib=1
 )
 
 
@@ -73,8 +78,12 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.swap = Swap(self._spawn, lambda: self.now_s)
+        self.failures = 0
 
     def _spawn(self) -> Scripted:
+        if self.failures:
+            self.failures -= 1
+            raise ChildError("cannot start a runner: no memory")
         self.runners.append(Scripted(len(self.runners)))
         return self.runners[-1]
 
@@ -192,9 +201,42 @@ def test_a_death_is_told_with_its_suspects_and_the_restart_is_immediate(stage: S
     assert len(stage.runners) == 2
 
 
+def test_a_runner_that_cannot_be_started_is_tried_again_later(stage: Stage) -> None:
+    stage.failures = 5
+    for _ in range(100):
+        stage.ensure(ONE)
+    assert stage.failures == 1
+    wake_s = stage.swap.wake_s()
+    assert 0 < wake_s - stage.now_s < 1
+    stage.now_s = wake_s
+    stage.ensure(ONE)
+    stage.now_s = stage.swap.wake_s()
+    stage.ensure(ONE)
+    assert len(stage.runners) == 1
+
+
+def test_a_runner_may_load_for_long_but_not_be_silent(stage: Stage) -> None:
+    stage.ensure(ONE, OTHER)
+    for _ in range(3):
+        stage.now_s += READY_WITHIN_S - 1
+        stage.swap.tick()
+        assert not stage.runners[0].killed
+        assert stage.says(0, MOVED) == (Moved(MOVED, (ONE, OTHER)),)
+    stage.now_s += READY_WITHIN_S
+    stage.swap.tick()
+    assert stage.runners[0].killed
+
+
+def test_a_stage_of_the_runner_that_loads_is_not_taken_for_one_that_serves(stage: Stage) -> None:
+    stage.serve(ONE)
+    stage.ensure(TWO)
+    assert stage.says(1, MOVED) == (Moved(MOVED, (TWO,)),)
+    assert stage.says(0, MOVED) == (Moved(MOVED, (ONE,)),)
+
+
 def test_restarts_come_later_and_later_until_one_is_steady(stage: Stage) -> None:
     waits = []
-    for _ in range(12):
+    for _ in range(14):
         begun = stage.now_s
         while not stage.runners or stage.swap.next is None:
             stage.ensure(ONE)
@@ -204,7 +246,8 @@ def test_restarts_come_later_and_later_until_one_is_steady(stage: Stage) -> None
         stage.says(number, Ready())
         stage.exits(number, -signal.SIGKILL)
     assert waits == sorted(waits)
-    assert waits[1] < 0.2
+    assert max(waits[:4]) < 0.2  # the first start, and three restarts at once
+    assert waits[4] > 0.1
     assert 29 < waits[-1] < 31
     stage.now_s += 30
     stage.serve(ONE)

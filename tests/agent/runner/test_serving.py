@@ -277,25 +277,20 @@ def test_a_stage_in_use_is_not_idle(gated: Built, start: Start) -> None:
     assert running.loaded() == ["small"]
 
 
-def test_counts_never_fall_while_workers_change(gated: Built, start: Start) -> None:
+def test_a_worker_that_waits_for_its_last_request_still_counts(gated: Built, start: Start) -> None:
     running = start(gated)
-    running.cascade.answer(X)
-    stop, runs, cpu_s = threading.Event(), list[int](), list[float]()
-
-    def watch() -> None:
-        while not stop.is_set():
-            small = running.cascade.stats().stages[0]
-            runs.append(small.runs)
-            cpu_s.append(small.cpu_s)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    for nice in (1, 2, 3, 4):
-        running.apply(gated.plan(nice=nice))
-    stop.set()
-    watching.join()
-    assert runs == sorted(runs)
-    assert cpu_s == sorted(cpu_s)
+    slot = running.cascade._residency.slots[0]
+    assert slot is not None
+    before = slot.stats()
+    with running.cascade._residency.using(0):
+        moving = threading.Thread(target=running.apply, args=(gated.plan(nice=1),))
+        moving.start()
+        wait_for("the new one is in its place", lambda: slot._leaving is not None)
+        between = slot.stats()
+    moving.join()
+    after = slot.stats()
+    assert before.runs == between.runs == after.runs == len(X)
+    assert before.cpu_s <= between.cpu_s <= after.cpu_s
 
 
 def test_a_request_that_a_plan_has_overtaken_goes_by_the_new_one(

@@ -94,8 +94,9 @@ def start_broker(
     """
     if not everywhere and not _is_loopback(host):
         raise BrokerError(
-            f"cannot start the embedded broker on {host}: it lets everybody in, so it listens on "
-            "127.0.0.1; set up a broker with deploy/mosquitto for a network"
+            f"cannot start the embedded broker on {host}: it lets everybody in, so without "
+            "--insecure it listens on 127.0.0.1 alone; for a network that is not all yours set up "
+            "a broker with deploy/mosquitto"
         )
     chosen = kind or ("mosquitto" if find_mosquitto() else "amqtt")
     try:

@@ -8,11 +8,12 @@ Every file is written beside its place and renamed, so that it is there whole or
 """
 
 import contextlib
+import difflib
 import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -33,6 +34,7 @@ from protocols.topics import check_name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _NAME_CHARACTERS = 63
 _SUFFIX = ".json"
+_SHOWN = 10
 
 
 class ModelRecord(Message):
@@ -161,9 +163,9 @@ class Catalog:
         """
         record = self.find_model(name)
         if record is None:
-            known = ", ".join(path.stem for path in sorted(_records(self._home.models_dir)))
+            known = [path.stem for path in _records(self._home.models_dir)]
             raise CatalogError(
-                f"cannot find model {name!r}: the catalog has {known or 'none'}; "
+                f"cannot find model {name!r}: {_instead(name, known)}; "
                 "add one with `ctl model add FILE`"
             )
         return record
@@ -216,9 +218,8 @@ class Catalog:
         """
         versions = self.versions(name)
         if not versions:
-            known = ", ".join(self.bundle_names())
             raise CatalogError(
-                f"cannot find cascade {name!r}: the catalog has {known or 'none'}; "
+                f"cannot find cascade {name!r}: {_instead(name, self.bundle_names())}; "
                 "build one with `ctl cascade build`"
             )
         if version is not None and version not in versions:
@@ -305,6 +306,15 @@ def valid_name(words: str) -> str:
 
 def _records(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"*{_SUFFIX}") if not path.name.startswith(".")]
+
+
+def _instead(name: str, known: Sequence[str]) -> str:
+    """Say what there is in place of a name that is not there."""
+    if near := difflib.get_close_matches(name, known, n=3):
+        return f"did you mean {' or '.join(near)}"
+    shown = sorted(known)[:_SHOWN]
+    more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+    return f"the catalog has {', '.join(shown) or 'none'}{more}"
 
 
 def _read(path: Path) -> bytes:

@@ -151,20 +151,29 @@ def unpinned(
     by: str = "",
     now_s: float = 0.0,
 ) -> Pins:
-    """Return a device's pins without those of a cascade and a stage (None: of all)."""
+    """Return a device's pins without those of a cascade and a stage (None: of all).
+
+    Raises:
+        ControllerError: the device is not known, or a stage is named that is not pinned there.
+    """
+    there = _pins_of(fleet, device)
     kept = tuple(
         pin
-        for pin in _pins_of(fleet, device)
+        for pin in there
         if (cascade is not None and pin.cascade != cascade)
         or (stage is not None and pin.stage != stage)
     )
+    if cascade is not None and there == kept:
+        place = cascade if stage is None else f"{cascade}/{stage}"
+        known = ", ".join(f"{pin.cascade}/{pin.stage}" for pin in there) or "nothing"
+        raise ControllerError(f"cannot unpin {place} on {device}: {known} is pinned there")
     return _pins(fleet, device, kept, by, now_s)
 
 
 def _pins_of(fleet: Fleet, device: str) -> tuple[StagePin, ...]:
     if device not in fleet.devices:
         known = ", ".join(sorted(fleet.devices)[:10]) or "none"
-        raise ControllerError(f"cannot pin on {device}: no such device; there are {known}")
+        raise ControllerError(f"cannot pin on {device}: no such device; the fleet has {known}")
     pins = fleet.devices[device].pins
     return pins.pins if pins is not None else ()
 
@@ -174,8 +183,8 @@ def _check_stage(fleet: Fleet, device: str, pin: StagePin) -> None:
     cascades = {c.bundle.name: c for c in desired.cascades} if desired is not None else {}
     if pin.cascade not in cascades:
         raise ControllerError(
-            f"cannot pin on {device}: it has no cascade {pin.cascade!r}, only "
-            f"{', '.join(cascades) or 'none'}"
+            f"cannot pin on {device}: it runs {', '.join(cascades) or 'nothing'}, no "
+            f"cascade {pin.cascade!r}"
         )
     stages = cascades[pin.cascade].variants
     if pin.stage not in stages:

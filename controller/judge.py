@@ -187,13 +187,20 @@ def _class_count(answering: Sequence[StagePlan], recipe: Recipe) -> int:
     """Return how many classes all of these stages tell apart.
 
     Raises:
-        BuildError: they differ, or the labels are more or fewer.
+        BuildError: they differ, one gives no scores, or the labels are more or fewer.
     """
-    counts = {
-        f"{plan.name}/{one.name}": max(2, one.outputs[one.scores].elements)
+    given = {
+        f"{plan.name}/{one.name}": one.outputs[one.scores]
         for plan in answering
         for one in plan.candidates
     }
+    for title, spec in given.items():
+        if spec.quantization is None and not spec.dtype.startswith("float"):
+            raise BuildError(
+                f"cannot use {title} as a classifier: output {spec.name!r} holds whole numbers "
+                f"({spec.dtype}{list(spec.shape)}), as an argmax gives; export the scores before it"
+            )
+    counts = {title: max(2, spec.elements) for title, spec in given.items()}
     (first, classes), *others = counts.items()
     for title, count in others:
         if count != classes:

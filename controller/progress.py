@@ -142,7 +142,7 @@ def _on_its_way(deployment: Deployment, device: Device, bundle: Bundle | None) -
     if not told and (unfit := _unfit(deployment, device, bundle)):
         return DeviceProgress(device.name, "cannot-fit", message=unfit)
     if not device.online:
-        why = "not connected" if device.known else "never seen"
+        why = "not connected" if device.known else "never seen; is the name right?"
         return DeviceProgress(device.name, "offline", message=why)
     return DeviceProgress(device.name, "planned" if told else "pending")
 

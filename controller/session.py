@@ -33,7 +33,7 @@ from controller.sync import QUIET_S, Sync, filters, marker_topic
 from protocols.bundle import Bundle, BundleRef
 from protocols.device import Event
 from protocols.envelope import KeySet
-from protocols.errors import LinkError, SluiceError
+from protocols.errors import LinkError, SluiceError, TrustError
 from protocols.link import Link
 
 log = logging.getLogger("sluice.session")
@@ -112,6 +112,8 @@ class Session:
         self._sync: Sync | None = None
         self._synced = False
         self._lost_reason = ""
+        self._refusal: str | None = None
+        self._begun = False
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._event_count = 0
         self._dirty: set[str] = set()
@@ -164,14 +166,22 @@ class Session:
             thread.start()
         self._link.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._synced, self._connect_timeout_s)
-        if not self._synced:
-            self.close()
-            raise LinkError(
-                f"cannot reach broker {self.home.broker.url}: "
-                f"{self._lost_reason or 'no connection'} in {self._connect_timeout_s:g} s; is it "
-                "running? (`ctl broker` starts one)"
+            self._changed.wait_for(
+                lambda: self._synced or self._refusal is not None, self._connect_timeout_s
             )
+        if self._synced:
+            return
+        self.close()
+        url = self.home.broker.url
+        if self._refusal is not None:
+            raise LinkError(
+                f"cannot use broker {url}: {self._refusal}; check username and password_file in "
+                f"{self.home.folder / 'config.toml'}"
+            )
+        raise LinkError(
+            f"cannot reach broker {url}: {self._lost_reason or 'no connection'} in "
+            f"{self._connect_timeout_s:g} s; is it running? (`ctl broker` starts one)"
+        )
 
     def close(self) -> None:
         """Say that we are gone, and disconnect."""
@@ -323,11 +333,18 @@ class Session:
                 documents = self._fleet.without_documents()
                 self._sync = Sync(documents, marker, time.monotonic())
             case _Disconnected(reason):
-                self._lost_reason, self._synced, self._sync = reason, False, None
-                log.warning("lost broker %s: %s", self.home.broker.url, reason)
+                self._lose(reason)
             case _Fetched(ref, bundle):
                 self._shelf.have(ref, bundle)
                 self._all_dirty = True
+
+    def _lose(self, reason: str) -> None:
+        """Take note that there is no connection. Who never had one is told by `open`."""
+        log.log(logging.WARNING if self._begun else logging.DEBUG, "%s", reason)
+        what, _, why = reason.partition(f"{self.home.broker.url}: ")
+        self._lost_reason, self._synced, self._sync = why or reason, False, None
+        if what.startswith("refused"):
+            self._refusal = why
 
     def _fold(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """Take a message in. Whatever is wrong with it is said in the log, and changes nothing."""
@@ -338,7 +355,9 @@ class Session:
         try:
             change = fleet.fold(topic, payload, time.time(), retained=retained)
         except SluiceError as error:
-            log.warning("%s: %s", topic, error)
+            # Without any trusted keys, it was said once that signed documents are not shown.
+            expected = fleet.keys is None and isinstance(error, TrustError)
+            log.log(logging.DEBUG if expected else logging.WARNING, "%s: %s", topic, error)
             return
         if change is not None:
             self._note(change)
@@ -375,7 +394,7 @@ class Session:
         if not self._sync.returned:
             log.warning("the broker does not return what we publish; going on without")
         self._fleet, self._sync = self._sync.fleet, None
-        self._synced, self._all_dirty = True, True
+        self._synced, self._begun, self._all_dirty = True, True, True
         self._presence.forget()
         self._want_bundles()
 

@@ -8,7 +8,7 @@ weights symmetric int8 per tensor, biases int32, activations int8 (uint8 at the 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import flatbuffers  # type: ignore[import-untyped]
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray

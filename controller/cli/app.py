@@ -15,6 +15,9 @@ from typer.core import TyperGroup
 from controller.cli import (
     broker,
     cascade,
+    cascade_calibrate,
+    cascade_eval,
+    cascade_search,
     demo,
     deploy,
     deployment,
@@ -23,6 +26,14 @@ from controller.cli import (
     events,
     keygen,
     model,
+    model_bench,
+    model_eval,
+    model_inspect,
+    model_prune,
+    model_report,
+    model_share,
+    model_split,
+    model_wire,
     pins,
     plan,
     serve,
@@ -33,6 +44,7 @@ from controller.cli.exits import is_broken_pipe, report
 
 BUILD, DEPLOY = "Build and sign", "Deploy"
 SEE, PIN, RUN = "See", "Override the planner", "Run"
+MEASURE, LIGHTEN = "Measure", "Make smaller"
 
 _WITH_VALUE = frozenset({"--home", "--broker", "--fleet"})
 
@@ -118,6 +130,17 @@ def _globals(
     ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)
 
 
+model.app.command("inspect", rich_help_panel=MEASURE)(model_inspect.inspect)
+model.app.command("bench", rich_help_panel=MEASURE)(model_bench.bench)
+model.app.command("eval", rich_help_panel=MEASURE)(model_eval.evaluate)
+model.app.command("wire", rich_help_panel=MEASURE)(model_wire.wire)
+model.app.command("report", rich_help_panel=MEASURE)(model_report.report)
+model.app.command("share", rich_help_panel=LIGHTEN)(model_share.share)
+model.app.command("prune", rich_help_panel=LIGHTEN)(model_prune.prune)
+model.app.command("split", rich_help_panel=LIGHTEN)(model_split.split)
+cascade.app.command("search")(cascade_search.search)
+cascade.app.command("calibrate")(cascade_calibrate.calibrate)
+cascade.app.command("eval")(cascade_eval.evaluate)
 app.command(rich_help_panel=BUILD)(keygen.keygen)
 app.add_typer(model.app, name="model", rich_help_panel=BUILD)
 app.add_typer(cascade.app, name="cascade", rich_help_panel=BUILD)

@@ -65,7 +65,11 @@ def deploy(  # noqa: PLR0913 - one parameter an option
     )
     stored = find_bundle(open_home(ctx), bundle)
     with open_session(ctx, "deploy") as session:
-        deployment = _publish(session, intent, stored)
+        try:
+            deployment = _publish(session, intent, stored)
+        except KeyboardInterrupt:
+            note("Stopped while it was sent; `ctl deployment ls` shows whether all of it was.")
+            raise
         if detach:
             code = _detached(deployment, output)
         else:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from controller.fleet import Device, Fleet
+    from controller.progress import DeviceProgress
     from controller.session import Session
     from controller.steps import Step
     from protocols.desired import Deployment
@@ -41,7 +42,7 @@ def list_deployments(
     ctx: typer.Context,
     *,
     everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Aborted ones, and those that no device has, too.")
+        bool, typer.Option("--all", "-a", help="Aborted and superseded ones, too.")
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -57,8 +58,9 @@ def list_deployments(
     found = [
         (deployment, progress(deployment, fleet))
         for deployment in sorted(fleet.deployments.values(), key=lambda d: -d.order)
-        if everything or not deployment.aborted
     ]
+    if not everything:
+        found = [row for row in found if not _is_past(*row)]
     now_s = time.time()
     print_rows(
         found,
@@ -178,6 +180,9 @@ def undeploy(
         session.execute(_abort_all(session, fleet, active))
         note(f"Aborted {words.count(len(active), 'deployment')} of {cascade}.")
         code = _wait_until_gone(session, active, timeout_s, output)
+        offline = [d.name for d in session.fleet.devices.values() if _is_told_later(d, cascade)]
+        if offline:
+            note(f"Offline, and told when they come back: {words.listed(offline)}.")
     raise typer.Exit(code)
 
 
@@ -228,6 +233,18 @@ def _has(device: "Device", aborted: "Sequence[Deployment]", fleet: "Fleet") -> b
     told = device.desired.cascades if device.desired is not None else ()
     has = device.reported.cascades if device.reported is not None else ()
     return any(c.bundle in refs for c in told) or any(c.running in refs for c in has)
+
+
+def _is_told_later(device: "Device", cascade: str) -> bool:
+    """Whether a device that is not connected still has a cascade."""
+    has = device.reported.cascades if device.reported is not None else ()
+    return not device.online and any(c.bundle.name == cascade for c in has)
+
+
+def _is_past(deployment: "Deployment", devices: "Sequence[DeviceProgress]") -> bool:
+    """Whether a deployment means nothing any more: aborted, or replaced on all of its devices."""
+    replaced = bool(devices) and all(one.phase == "superseded" for one in devices)
+    return deployment.aborted or replaced
 
 
 def target(deployment: "Deployment") -> str:

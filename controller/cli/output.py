@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 _UNBOUNDED = 100_000
+_GAP = 2
+"""Spaces between columns."""
+_WRAPPED = 16
+"""Characters that a column which may wrap is content with."""
 """Width, in characters, of an output that is no terminal."""
 
 
@@ -48,6 +52,7 @@ class Column(Generic[Row]):
         right: align to the right, as numbers want it.
         wrap: may take several lines where the terminal is narrow; others are never wrapped.
         style: rich's style of a row's cell, for example "red".
+        spare: left out where the terminal is too narrow for all columns, the last such one first.
     """
 
     title: str
@@ -55,6 +60,7 @@ class Column(Generic[Row]):
     right: bool = False
     wrap: bool = False
     style: Callable[[Row], str] = lambda _: ""
+    spare: bool = False
 
 
 def print_rows(
@@ -79,7 +85,29 @@ def print_rows(
     elif not rows and empty:
         note(empty)
     else:
-        out().print(table(rows, columns))
+        print_table(rows, columns)
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> None:
+    """Print rows as a table on stdout, without the spare columns that do not fit there."""
+    console = out()
+    console.print(table(rows, fitting(rows, columns, console.width)))
+
+
+def fitting(rows: Sequence[Row], columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]:
+    """Return the columns that fit a width, in characters: spare ones go, the last one first."""
+    kept = list(columns)
+    needed = {id(column): _needed(rows, column) for column in columns}
+    spare = [column for column in columns if column.spare]
+    while spare and sum(needed[id(column)] for column in kept) - _GAP > width:
+        kept.remove(spare.pop())
+    return kept
+
+
+def _needed(rows: Sequence[Row], column: Column[Row]) -> int:
+    """Return the width that a column wants; one that may wrap is content with a few words."""
+    widest = max((len(text(column.cell(row))) for row in rows), default=0)
+    return max(len(column.title), min(widest, _WRAPPED) if column.wrap else widest) + _GAP
 
 
 def print_facts(facts: Iterable[tuple[str, object]], form: Format, document: object) -> None:

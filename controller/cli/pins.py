@@ -4,10 +4,12 @@ A pin overrides schedule, planner and governor, but no hard limit of the device.
 """
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli import words
 from controller.cli.context import open_session, whoami
 from controller.cli.exits import ExitCode
 from controller.cli.options import duration_option
@@ -27,6 +29,15 @@ Wait = Annotated[
     float, duration_option("--timeout", "Stop waiting for the device after, with code 4.", "30s")
 ]
 _SHORT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Pins to publish, what they do in words, and whether a device has done it."""
+
+    pins: "Pins"
+    said: str
+    done: "Callable[[Device], bool]"
 
 
 def load(
@@ -100,7 +111,8 @@ def unpin(
     cascade, stage = _split(place) if place is not None else (None, None)
     with open_session(ctx, "deploy") as session:
         pins = unpinned(session.fleet, device, cascade, stage, whoami(), time.time())
-        code = _publish(session, pins, _is_told(pins), timeout_s, output)
+        job = _Job(pins, f"{place or 'Every stage'} of {device} unpinned", _is_told(pins))
+        code = _publish(session, job, timeout_s, output)
     raise typer.Exit(code)
 
 
@@ -116,22 +128,32 @@ def _pin(
         def done(found: "Device") -> bool:
             return told(found) and has_taken(found, pin)
 
-        code = _publish(session, pins, done, timeout_s, output)
+        code = _publish(
+            session, _Job(pins, _said(session.fleet, pin, device), done), timeout_s, output
+        )
     raise typer.Exit(code)
 
 
-def _publish(
-    session: "Session",
-    pins: "Pins",
-    done: "Callable[[Device], bool]",
-    timeout_s: float,
-    output: Format,
-) -> ExitCode:
+def _said(fleet: "Fleet", pin: "StagePin", device: str) -> str:
+    """Say what a pin does: `digits/large of pi-1 pinned: 2 threads`."""
+    what = []
+    if pin.loaded is not None:
+        what.append("loaded" if pin.loaded else "unloaded")
+    if pin.threads is not None:
+        most = _cpus(fleet.device(device)) or pin.threads
+        limit = f", and it has {words.count(most, 'CPU')}" if pin.threads > most else ""
+        what.append(words.count(pin.threads, "thread") + limit)
+    return f"{pin.cascade}/{pin.stage} of {device} pinned: {', '.join(what)}"
+
+
+def _publish(session: "Session", job: _Job, timeout_s: float, output: Format) -> ExitCode:
     """Publish a device's pins, wait until it reports them, and say how it ended."""
     from controller.steps import PutPins  # noqa: PLC0415
 
+    pins = job.pins
+
     def reported(fleet: "Fleet") -> bool:
-        return done(fleet.device(pins.device))
+        return job.done(fleet.device(pins.device))
 
     session.execute([PutPins(pins)])
     obstacle = _obstacle(session, pins.device)
@@ -142,10 +164,10 @@ def _publish(
     if output is Format.JSON:
         print_json({"pins": pins, "reported": device.reported, "exit_code": int(code)})
     elif code is ExitCode.DONE:
-        note(f"{pins.device} has it.", style="green")
+        note(f"{job.said}.", style="green")
     else:
         why = obstacle or f"not in {timeout_s:g} s{_last_words(device)}"
-        note(f"Pinned, but {pins.device} does not have it yet: {why}.", style="yellow")
+        note(f"{job.said}, but the device has not done it yet: {why}.", style="yellow")
     return code
 
 
@@ -191,9 +213,13 @@ def has_taken(device: "Device", pin: "StagePin") -> bool:
         return False
     if pin.threads is None or stage.threads is None:
         return True
+    return stage.threads == min(pin.threads, _cpus(device) or pin.threads)
+
+
+def _cpus(device: "Device") -> int:
+    """Return how many CPUs a device has; 0: it has not said."""
     cores = device.inventory.cores if device.inventory is not None else ()
-    most = sum(len(group.cpus) for group in cores) or pin.threads
-    return stage.threads == min(pin.threads, most)
+    return sum(len(group.cpus) for group in cores)
 
 
 def _stage(device: "Device", pin: "StagePin") -> "ReportedStage | None":

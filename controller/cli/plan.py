@@ -19,7 +19,7 @@ from controller.cli.output import Column, Format, Output, error_line, note, prin
 from controller.cli.schedules import ScheduleFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from controller.cli.previews import Prospect
     from controller.steps import Step
@@ -83,17 +83,17 @@ def _form(prospect: "Prospect") -> str | None:
     if prospect.preview is None:
         return None
     form = prospect.preview.form
-    return ", ".join(
+    return "\n".join(
         f"{stage}={'(dropped)' if stage in form.dropped else variant}"
         for stage, variant in form.variants
     )
 
 
-def _peak(rung: int) -> "Callable[[Prospect], str | None]":
-    def cell(prospect: "Prospect") -> str | None:
-        return None if prospect.preview is None else f"{prospect.preview.peak_mib[rung]:.1f}"
-
-    return cell
+def _peaks(prospect: "Prospect") -> str | None:
+    """Return the memory at each rung, R0 to R4, in MiB."""
+    if prospect.preview is None:
+        return None
+    return " ".join(f"{peak:.1f}" for peak in prospect.preview.peak_mib)
 
 
 COLUMNS: "list[Column[Prospect]]" = [
@@ -101,7 +101,7 @@ COLUMNS: "list[Column[Prospect]]" = [
     Column("STATUS", lambda p: "online" if p.online else "offline"),
     Column("FORM", _form, wrap=True),
     Column("FETCH", lambda p: words.size(p.left_bytes), right=True),
-    *(Column(f"R{rung} MIB", _peak(rung), right=True) for rung in range(5)),
+    Column("R0..R4 MIB", _peaks, right=True),
     Column("ANSWER", lambda p: words.milliseconds(p.preview.answer_ms) if p.preview else None),
 ]
 

@@ -37,7 +37,12 @@ def read_schedule(path: Path) -> "Schedule":
         found = tomllib.loads(words) if path.suffix == ".toml" else json.loads(words)
     except (OSError, ValueError) as error:
         raise MessageError(f"cannot read schedule {path}: {error}") from error
-    schedule = Schedule.decode(json.dumps(found).encode())
+    try:
+        schedule = Schedule.decode(json.dumps(found).encode())
+    except MessageError as error:
+        raise MessageError(
+            f"cannot read schedule {path}: {str(error).partition(': ')[2]}"
+        ) from error
     if stranger := _stranger(found, schedule.model_dump(mode="json"), ""):
         raise MessageError(f"cannot read schedule {path}: there is no field {stranger}")
     return schedule.with_(thresholds={**DEFAULT_THRESHOLDS, **schedule.thresholds})

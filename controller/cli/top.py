@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.context import open_session
-from controller.cli.device import Wait, hear
+from controller.cli.device import WAIT_S, Wait, hear
 from controller.cli.options import Devices, Labels, parse_selector
-from controller.cli.output import Format, Output, out, print_rows, table
+from controller.cli.output import Format, Output, fitting, out, print_rows, table
 from controller.cli.views import LOAD_COLUMNS, LoadRow, device_document, seen_s
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def top(
     labels: Labels = None,
     *,
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
-    wait_s: Wait = 3.0,
+    wait_s: Wait = WAIT_S,
     output: Output = Format.TABLE,
 ) -> None:
     """Show the load, rungs and answers of online devices, live until Ctrl-C.
@@ -60,7 +60,9 @@ def _live(session: "Session", select: "Callable[[Fleet], list[Device]]") -> None
     with Live(console=out(), screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(table(_rows(select(session.fleet)), LOAD_COLUMNS), refresh=True)
+                rows = _rows(select(session.fleet))
+                columns = fitting(rows, LOAD_COLUMNS, live.console.width)
+                live.update(table(rows, columns), refresh=True)
                 time.sleep(REDRAW_S)
         except KeyboardInterrupt:
             return

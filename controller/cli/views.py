@@ -10,7 +10,7 @@ from controller.cli.output import Column
 
 if TYPE_CHECKING:
     from controller.fleet import Device
-    from protocols.device import CascadeStats, Event, ReportedCascade, Rungs, Sample
+    from protocols.device import CascadeStats, CoreClass, Event, ReportedCascade, Rungs, Sample
 
 _EVENT_STYLE = {
     "loaded": "green",
@@ -33,7 +33,7 @@ def device_columns(now_s: float) -> "list[Column[Device]]":
         Column("STATUS", _status, style=_status_style),
         Column("SEEN", lambda d: words.age(seen_s(d, now_s)), right=True),
         Column("CASCADES", lambda d: words.cascades(d.reported), wrap=True),
-        Column("RUNGS", lambda d: words.rungs(_rungs(d))),
+        Column("RUNGS", lambda d: words.rungs(_rungs(d)) if d.online else None),
         Column("CPU", lambda d: words.percent(_sample(d, "cpu_percent")), right=True),
         Column("MEM", _memory_used, right=True),
         Column("TEMP", lambda d: words.temperature(_sensors(d)), right=True),
@@ -70,7 +70,7 @@ def device_facts(device: "Device", now_s: float) -> Iterator[tuple[str, object]]
         yield "Machine", f"{inventory.machine}, {inventory.pointer_bits} bit"
         yield "Kernel", inventory.kernel
         yield "Interpreter", inventory.runtime or "none installed"
-        yield "Cores", ", ".join(f"{len(c.cpus)} at {c.capacity}/1024" for c in inventory.cores)
+        yield "Cores", _cores(inventory.cores)
         yield "Memory", _memory_line(inventory.memory_mib, inventory.memory_limit_mib)
         yield "Endpoints", ", ".join(inventory.endpoints)
     yield from _sensor_facts(_sensors(device))
@@ -101,12 +101,10 @@ def pin_words(device: "Device") -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """One stage of one cascade on one device."""
+    """One stage of one cascade on one device; `place` is what `ctl load` calls it."""
 
     device: str
-    cascade: str
-    phase: str
-    stage: str
+    place: str
     variant: str | None = None
     state: str | None = None
     threads: int | None = None
@@ -118,15 +116,13 @@ class StageRow:
 
 
 STAGE_COLUMNS: list[Column[StageRow]] = [
-    Column("CASCADE", lambda r: r.cascade),
-    Column("PHASE", lambda r: r.phase, style=lambda r: phase_style(r.phase)),
-    Column("STAGE", lambda r: r.stage),
+    Column("STAGE", lambda r: r.place),
     Column("VARIANT", lambda r: r.variant),
     Column("STATE", lambda r: r.state, style=lambda r: "green" if r.state == "loaded" else ""),
     Column("THREADS", lambda r: r.threads, right=True),
     Column("MEM", lambda r: words.mib(r.loaded_mib), right=True),
-    Column("RUNS", lambda r: r.runs, right=True),
-    Column("P50", lambda r: words.milliseconds(r.p50_ms), right=True),
+    Column("RUNS", lambda r: r.runs, right=True, spare=True),
+    Column("P50", lambda r: words.milliseconds(r.p50_ms), right=True, spare=True),
     Column("P95", lambda r: words.milliseconds(r.p95_ms), right=True),
     Column("MESSAGE", lambda r: r.message, wrap=True),
 ]
@@ -147,18 +143,15 @@ def _stage_rows(
     device: str, cascade: "ReportedCascade", stats: "CascadeStats | None"
 ) -> Iterator[StageRow]:
     measured = {s.name: s for s in stats.stages} if stats else {}
-    name = f"{cascade.bundle.name}@{cascade.bundle.version}"
     for stage in cascade.stages:
         seen = measured.get(stage.name)
         yield StageRow(
             device=device,
-            cascade=name,
-            phase=cascade.phase,
-            stage=stage.name,
+            place=f"{cascade.bundle.name}/{stage.name}",
             variant=stage.variant,
             state=stage.state,
             threads=stage.threads,
-            loaded_mib=seen.loaded_mib if seen else None,
+            loaded_mib=seen.loaded_mib if seen and stage.state == "loaded" else None,
             runs=seen.runs if seen else None,
             p50_ms=seen.p50_ms if seen else None,
             p95_ms=seen.p95_ms if seen else None,
@@ -199,7 +192,7 @@ LOAD_COLUMNS: list[Column[LoadRow]] = [
     Column("TEMP", lambda r: words.temperature(r.sensors), right=True),
     Column("BATT", lambda r: words.battery(r.sensors), right=True),
     Column("RUNGS", lambda r: words.rungs(_rungs(r.device)), style=lambda r: _rung_style(r.device)),
-    Column("LOADED", lambda r: _loaded(r.device), wrap=True),
+    Column("LOADED", lambda r: _loaded(r.device), wrap=True, spare=True),
     Column("ANSWERS", lambda r: r.total("answers"), right=True),
     Column("ESC", lambda r: _share(r.total("escalated"), r.total("answers")), right=True),
     Column("REFUSED", lambda r: r.total("refused"), right=True),
@@ -208,11 +201,12 @@ LOAD_COLUMNS: list[Column[LoadRow]] = [
 
 
 def event_line(event: "Event") -> str:
-    """Return an event as one line: time, device, kind, what and why."""
+    """Return an event as one line: time, device, kind, what and why, each said once."""
     at = time.strftime("%H:%M:%S", time.localtime(event.ts))
     place = "/".join(part for part in (event.cascade, event.stage) if part)
-    back = f" ({words.size(event.returned_bytes)} returned)" if event.returned_bytes else ""
-    where = f" {place}:" if place else ""
+    where = "" if event.message.startswith(place) else f" {place}:"
+    told = not event.returned_bytes or "came back" in event.message
+    back = "" if told else f" ({words.size(event.returned_bytes)} came back)"
     return f"{at}  {event.device:<16} {event.kind:<12}{where} {event.message}{back}"
 
 
@@ -278,6 +272,14 @@ def _rung(letter: str, number: int, cause: str) -> str:
     return f"{letter}{number}" + (f": {cause}" if cause else "")
 
 
+def _cores(classes: "tuple[CoreClass, ...]") -> str:
+    """Return the cores: `4`, or `4 at 43%, 2 at 100% speed` where they are not all alike."""
+    if len(classes) == 1:
+        return str(len(classes[0].cpus))
+    said = [f"{len(c.cpus)} at {words.percent(c.capacity / 10.24)}" for c in classes]
+    return f"{', '.join(said)} speed"
+
+
 def _memory_line(total_mib: float | None, limit_mib: float | None) -> str | None:
     limit = f", limit {words.mib(limit_mib)}" if limit_mib is not None else ""
     return None if total_mib is None else f"{words.mib(total_mib)}{limit}"
@@ -325,9 +327,11 @@ def _cascade_line(cascade: "ReportedCascade") -> str:
 
 def _loaded(device: "Device") -> str:
     """Return how many of each cascade's stages are loaded: `digits 2/2`."""
-    return ", ".join(
-        f"{c.bundle.name} {sum(s.state == 'loaded' for s in c.stages)}/{len(c.stages)}"
-        for c in (device.reported.cascades if device.reported else ())
+    return words.listed(
+        [
+            f"{c.bundle.name} {sum(s.state == 'loaded' for s in c.stages)}/{len(c.stages)}"
+            for c in (device.reported.cascades if device.reported else ())
+        ]
     )
 
 

@@ -79,8 +79,8 @@ def finish(deployment: Deployment, watched: Watched, output: Format) -> ExitCode
         case ExitCode.DONE:
             note(f"{ref} runs on {words.count(len(watched.devices), 'device')}.", style="green")
         case ExitCode.PENDING:
-            why = "timed out" if watched.timed_out else "pending"
-            note(f"{ref} is {why}: {watched.outcome.message}. It goes on by itself.")
+            state = "was not there in time" if watched.timed_out else "is pending"
+            note(f"{ref} {state}: {watched.outcome.message}. It goes on by itself.")
             note(how_to_go_on(deployment))
         case _:
             error_line(f"{ref} does not run everywhere: {watched.outcome.message}.")

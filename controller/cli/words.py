@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from protocols.bundle import BundleRef
     from protocols.device import Reported, ReportedCascade, Rungs, Sample
 
@@ -94,7 +96,14 @@ def cascades(reported: "Reported | None") -> str | None:
     """Return all the cascades of a device, in one line."""
     if reported is None or not reported.cascades:
         return None
-    return ", ".join(cascade(one) for one in reported.cascades)
+    return listed([cascade(one) for one in reported.cascades])
+
+
+def listed(parts: "Sequence[str]", most: int = 6) -> str:
+    """Return a list for a cell or a message, its end counted: `a, b and 30 more`."""
+    shown = parts if len(parts) <= most else parts[: most - 1]
+    rest = f" and {len(parts) - len(shown)} more" if len(shown) < len(parts) else ""
+    return ", ".join(shown) + rest
 
 
 def count(number: int, noun: str) -> str:

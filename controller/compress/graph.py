@@ -23,7 +23,7 @@ _LEFT_OUT = -1
 _KEPT_METADATA = (b"min_runtime_version",)
 """What of the metadata is as true of a part as of the whole."""
 
-_DTYPES = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.FLOAT16: np.dtype(np.float16),
     schema.TensorType.FLOAT64: np.dtype(np.float64),
@@ -34,10 +34,10 @@ _DTYPES = {
     schema.TensorType.INT64: np.dtype(np.int64),
     schema.TensorType.BOOL: np.dtype(np.bool_),
 }
-_OPERATOR_NAMES = {
+_OPERATOR_NAMES: dict[int, str] = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
 }
-_TYPE_NAMES = {
+_TYPE_NAMES: dict[int, str] = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
 }
 
@@ -152,6 +152,12 @@ class Graph:
         """Return the operators that read a tensor."""
         return tuple(o for o in self.operators if tensor in self.operator_inputs(o))
 
+    def has_subgraphs(self, operator: int) -> bool:
+        """Whether an operator runs other subgraphs, as conditions and loops do."""
+        one = self._subgraph.operators[operator]
+        options = (one.builtinOptions, one.builtinOptions2)
+        return any("ubgraph" in name for found in options if found for name in vars(found))
+
     # --- tensors
 
     def tensor_name(self, tensor: int) -> str:
@@ -200,6 +206,21 @@ class Graph:
         zeros = np.zeros(scale.size) if zero_point is None else zero_point
         axis = int(quantization.quantizedDimension) if scale.size > 1 else None
         return AffineScale(scale, np.resize(np.asarray(zeros, np.int64), scale.size), axis)
+
+    def block_scales(self, tensor: int) -> int | None:
+        """Return the tensor with the scales of a blockwise quantized one; None: it is not."""
+        quantization = self._subgraph.tensors[tensor].quantization
+        details = None if quantization is None else quantization.details
+        return int(details.scales) if isinstance(details, schema.BlockwiseQuantizationT) else None
+
+    def is_sparse(self, tensor: int) -> bool:
+        """Whether a tensor's zeros are left out of the file."""
+        return self._subgraph.tensors[tensor].sparsity is not None
+
+    def raw(self, tensor: int) -> NDArray[np.uint8]:
+        """Return the bytes of a constant as they stand in the file; empty: it is none."""
+        data = self._model.buffers[self.buffer(tensor)].data
+        return np.zeros(0, np.uint8) if data is None else np.asarray(data, np.uint8)
 
     def values(self, tensor: int) -> NDArray[Any]:
         """Return a constant's numbers as they are stored, in its dtype and shape; a copy.
@@ -250,6 +271,54 @@ class Graph:
             self._subgraph.tensors[tensor].buffer = len(self._model.buffers) - 1
         else:
             self._model.buffers[self.buffer(tensor)].data = data
+
+    def reorder(self, tensor: int, axis: int, order: NDArray[np.intp]) -> None:
+        """Put the slices of a constant along an axis into another order, with their scales.
+
+        Args:
+            tensor: which one.
+            axis: of its shape.
+            order: where each of the new slices stood, [slices].
+
+        Raises:
+            CompressError: as `values`.
+        """
+        self.replace(tensor, self.values(tensor).take(order, axis))
+        scale = self.scale(tensor)
+        if scale is not None and scale.axis == axis:
+            quantization = self._subgraph.tensors[tensor].quantization
+            quantization.scale = scale.scale[order]
+            quantization.zeroPoint = scale.zero_point[order]
+
+    def complete(self) -> None:
+        """Add what old converters left out and newer tools need; what it computes stays.
+
+        Codes of operators stand in the field of 32 bits too; every tensor has a name of its own;
+        there is a signature (`serving_default`), its ends named as the tensors are.
+        """
+        for code in self._model.operatorCodes:
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+        taken = {self.tensor_name(tensor) for tensor in (*self.inputs, *self.outputs)}
+        for tensor in self.tensors:
+            name = self.tensor_name(tensor)
+            if tensor in (*self.inputs, *self.outputs) or (name and name not in taken):
+                taken.add(name)
+                continue
+            self._subgraph.tensors[tensor].name = f"{name or 'tensor'}#{tensor}".encode()
+        if not self._model.signatureDefs:
+            self._model.signatureDefs = [self._signature()]
+
+    def _signature(self) -> Any:  # noqa: ANN401
+        made = schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = b"serving_default", 0
+        made.inputs = [self._end(tensor) for tensor in self.inputs]
+        made.outputs = [self._end(tensor) for tensor in self.outputs]
+        return made
+
+    def _end(self, tensor: int) -> Any:  # noqa: ANN401
+        end = schema.TensorMapT()
+        end.name, end.tensorIndex = self.tensor_name(tensor).encode(), tensor
+        return end
 
     def share_buffer(self, tensor: int, owner: int) -> None:
         """Let a tensor read the buffer of another; the one it had is emptied if nobody reads it."""
@@ -340,9 +409,9 @@ class Graph:
 
     def _signature_of(
         self,
-        whole: Any,
+        whole: Any,  # noqa: ANN401
         ends: tuple[Sequence[int], Sequence[int]],
-        place: dict[int, int],  # noqa: ANN401
+        place: dict[int, int],
     ) -> Any:  # noqa: ANN401
         """Return a signature of a part under the key of the whole's."""
         made = schema.SignatureDefT()

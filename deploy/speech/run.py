@@ -25,7 +25,7 @@ import torch
 
 from controller.cli.output import Format, jsonable, note, print_rows
 from controller.cli.running import Running
-from controller.cli.training import STEPS, quiet_torch, recipe_columns
+from controller.cli.training import STEPS, quiet_torch, recipe_columns, remarks
 from controller.compress.errors import CompressError
 from controller.compress.sources import write_all
 from controller.compress.training.channels import Schedule
@@ -65,8 +65,8 @@ def show(made: Recipe) -> None:
     """Print the tables."""
     print_rows(made.steps, STEPS, Format.TABLE)
     print_rows(made.rows, recipe_columns(made), Format.TABLE)
-    for words in made.notes:
-        note(words)
+    for remark in remarks(made):
+        note(remark)
 
 
 def main() -> int:

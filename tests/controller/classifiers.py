@@ -104,6 +104,17 @@ def fixed_batch(batch: int, *, reshapes: bool = False) -> bytes:
     return graph.encode([x], [scores])
 
 
+def class_numbers() -> bytes:
+    """Return a model that gives the number of the best class, int32 [1], and no scores."""
+    graph = models.Graph()
+    x = graph.tensor("x", (1, FEATURES))
+    axis = graph.tensor("axis", (1,), "int32", data=np.array([1], np.int32))
+    best = graph.tensor("class", (1,), "int32")
+    options = schema.ArgMaxOptionsT()
+    options.outputType = schema.TensorType.INT32
+    return graph.encode([x], [graph.operate("ARG_MAX", [x, axis], best, options)])
+
+
 def open_features() -> bytes:
     """Return softmax over whatever it is given: input [-1, -1]."""
     graph = models.Graph()

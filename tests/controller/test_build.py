@@ -24,6 +24,7 @@ from tests.controller.classifiers import (
     CLASSES,
     FEATURES,
     Pair,
+    class_numbers,
     dataset,
     fixed_batch,
     layers,
@@ -379,6 +380,14 @@ def test_models_by_name_and_by_file(place: Home, tmp_path: Path) -> None:
     assert [record.name for record in catalog.models()] == ["large", "tiny"]
     with pytest.raises(CatalogError, match="cannot find model 'huge': the catalog has large, tiny"):
         make(place, "small=tiny", "large=huge", samples=files.samples)
+
+
+def test_class_numbers_are_no_scores(place: Home, tmp_path: Path) -> None:
+    files = pair(tmp_path)
+    write("best.tflite", class_numbers())
+    assert make(place, "only=best.tflite").bundle.classes is None
+    with pytest.raises(BuildError, match=r"only/best as a classifier: .*\(int32\[1\]\), as an arg"):
+        make(place, "only=best.tflite", samples=files.samples)
 
 
 def test_versions(place: Home) -> None:

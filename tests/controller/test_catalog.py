@@ -89,6 +89,8 @@ def test_models_by_name(catalog: Catalog) -> None:
     assert catalog.model("small").facts.inputs == record("small").inputs
     with pytest.raises(CatalogError, match="'tiny': the catalog has large, small; add one"):
         catalog.model("tiny")
+    with pytest.raises(CatalogError, match="'smal': did you mean small; add one"):
+        catalog.model("smal")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "x" * 64, ".hidden", "-dash"])

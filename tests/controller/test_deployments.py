@@ -120,15 +120,16 @@ def test_unpinning_leaves_the_others() -> None:
 
     assert unpinned(found, "pi", "digits", "small").pins == (both[1],)
     assert unpinned(found, "pi", "digits").pins == ()
-    assert unpinned(found, "pi", "other").pins == tuple(both)
     assert unpinned(found, "pi").pins == ()
+    with pytest.raises(ControllerError, match="cannot unpin other on pi: digits/small, digits/lar"):
+        unpinned(found, "pi", "other")
 
 
 @pytest.mark.parametrize(
     ("name", "pin", "said"),
     [
-        ("ghost", StagePin(cascade="digits", stage="large"), "no such device; there are pi"),
-        ("pi", StagePin(cascade="faces", stage="x"), "no cascade 'faces', only digits"),
+        ("ghost", StagePin(cascade="digits", stage="large"), "no such device; the fleet has pi"),
+        ("pi", StagePin(cascade="faces", stage="x"), "it runs digits, no cascade 'faces'"),
         ("pi", StagePin(cascade="digits", stage="x"), "no stage 'x', only small, large"),
     ],
 )

@@ -125,7 +125,7 @@ def test_named_devices_that_nobody_has_seen_are_offline() -> None:
     found = progress(named, fleet(device(), deployments=[named]))
 
     assert [(d.device, d.phase, d.message) for d in found] == [
-        ("ghost", "offline", "never seen"),
+        ("ghost", "offline", "never seen; is the name right?"),
         ("pi", "pending", ""),
     ]
 

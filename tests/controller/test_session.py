@@ -27,6 +27,7 @@ from protocols.device import Rungs, Sample
 from protocols.envelope import Envelope, KeySet
 from protocols.errors import LinkError, SluiceError
 from protocols.link import Link
+from tests.brokers import running_broker
 from tests.controller.cascades import Piece, make_bundle, shelve
 from tests.controller.conftest import FLEET, new_home
 from tests.fleet import Device, Script
@@ -311,6 +312,16 @@ def test_a_broker_that_is_not_there_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(LinkError, match=r"cannot reach broker mqtt://127\.0\.0\.1:1:"):
         Session(home, connect_timeout_s=0.2).open()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="only mosquitto can refuse a client")
+def test_a_broker_that_refuses_us_is_said_at_once(tmp_path: Path) -> None:
+    home = new_home(tmp_path)
+    with running_broker(tmp_path, kind="mosquitto", more="allow_anonymous false\n") as url:
+        refused = Home.open(home.folder, broker=url, fleet=home.fleet, environ={})
+        why = r"cannot use broker .*: Not authorized; check username and password_file in .*toml"
+        with pytest.raises(LinkError, match=why):
+            Session(refused, connect_timeout_s=60.0).open()
 
 
 def test_who_serves_needs_the_key_and_who_watches_needs_nothing(home: Home, tmp_path: Path) -> None:

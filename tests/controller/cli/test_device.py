@@ -42,7 +42,7 @@ def test_ls_selects_by_name_and_label(bench: Bench) -> None:
         assert [d["name"] for d in both] == ["pi-1"]
         assert [d["name"] for d in bench.ctl_json("device", "ls", "pi-3")] == ["pi-3"]
         none = bench.ctl("device", "ls", "-l", "room=attic")
-        assert (none.stdout, none.stderr) == ("", "No devices found.\n")
+        assert (none.stdout, none.stderr) == ("", f"No such devices in fleet {bench.home.fleet}.\n")
         bench.ctl("device", "ls", "-l", "nonsense", code=2)
 
 
@@ -53,10 +53,10 @@ def test_show_has_all_that_is_known(bench: Bench) -> None:
         shown = bench.ctl("device", "show", "pi-1").stdout
         for words in ("room=hall", "Raspberry Pi 4", "ai-edge-litert 2.3.0", "desired 1, accepted"):
             assert words in shown
-        stages = [line.split() for line in shown.splitlines() if line.startswith("digits@1")][-2:]
-        assert [row[1:5] for row in stages] == [
-            ["running", "small", "int8", "loaded"],
-            ["running", "large", "fp32", "loaded"],
+        stages = [line.split() for line in shown.splitlines() if line.startswith("digits/")]
+        assert [row[:3] for row in stages] == [
+            ["digits/small", "int8", "loaded"],
+            ["digits/large", "fp32", "loaded"],
         ]
         document = bench.ctl_json("device", "show", "pi-1")
         assert document["online"] is True
@@ -66,7 +66,18 @@ def test_show_has_all_that_is_known(bench: Bench) -> None:
 def test_show_of_a_stranger_is_code_2(bench: Bench) -> None:
     with bench.fleet(bench.device("pi-1")):
         done = bench.ctl("device", "show", "pi-9", code=2)
-    assert done.stderr == "cannot show pi-9: no such device; there are pi-1\n"
+    assert done.stderr == "cannot show pi-9: no such device; the fleet has pi-1\n"
+
+
+def test_without_a_trust_file_it_is_said_once(bench: Bench) -> None:
+    bench.shelve()
+    with bench.fleet(bench.device("pi-1")):
+        bench.ctl("deploy", "digits", "--timeout", "20s")
+        bench.home.trust_file.rename(bench.home.trust_file.with_suffix(".away"))
+        done = bench.ctl("device", "ls")
+    assert done.stdout.splitlines()[1].startswith("pi-1")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("signed documents are not shown")
 
 
 def test_top_is_one_snapshot_where_there_is_no_terminal(bench: Bench) -> None:
@@ -84,7 +95,7 @@ def test_top_is_one_snapshot_where_there_is_no_terminal(bench: Bench) -> None:
 
 
 def test_nobody_there(bench: Bench) -> None:
-    assert bench.ctl("device", "ls").stderr == "No devices found.\n"
+    assert "yet; start one: sluice-agent run" in bench.ctl("device", "ls").stderr
     assert bench.ctl("top").stderr == "No devices are online.\n"
     assert bench.ctl("deployment", "ls").stderr == "No deployments found.\n"
     assert json.loads(bench.ctl("device", "ls", "-o", "json").stdout) == []

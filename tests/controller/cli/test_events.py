@@ -57,9 +57,28 @@ def test_listens_for_a_while(bench: Bench) -> None:
             speaker.join()
     assert lines
     assert "pi-1" in lines[0]
-    assert lines[0].endswith("memory 22% (3.0 MiB returned)")
+    assert lines[0].endswith("memory 22% (3.0 MiB came back)")
     assert "\x1b" not in lines[0]
     assert found[0]["kind"] == "rung"
+
+
+def test_says_each_thing_once(bench: Bench) -> None:
+    message = "digits/large (int8) unloaded, 0.5 MiB came back: memory available 16 %"
+    with bench.fleet(bench.device("pi-1")) as fleet:
+        done = threading.Event()
+
+        def speak() -> None:
+            while not done.wait(0.1):
+                fleet.say("pi-1", "unloaded", message, returned_bytes=1 << 19)
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        try:
+            lines = bench.ctl("events", "--for", "0.5s").stdout.splitlines()
+        finally:
+            done.set()
+            speaker.join()
+    assert lines[0].endswith(f"unloaded     {message}")
 
 
 def test_says_that_nothing_happened(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import pytest
 from controller.cli.output import (
     Column,
     Format,
+    fitting,
     jsonable,
     print_facts,
     print_json_line,
@@ -36,6 +37,22 @@ def test_a_table_without_a_terminal_keeps_a_row_on_a_line(
     assert lines[1].split() == ["pi-1", "-", "x" * 300]
     assert lines[2].split() == ["pi-2", "12", "MiB"]
     assert "\x1b" not in "".join(lines)
+
+
+def test_spare_columns_go_where_the_terminal_is_narrow() -> None:
+    def titles(width: int) -> list[str]:
+        return [column.title for column in fitting(ROWS, columns, width)]
+
+    columns = [
+        COLUMNS[0],
+        Column("RUNS", lambda _: 1, spare=True),
+        Column("P50", lambda _: "0.1 ms", spare=True),
+        *COLUMNS[1:],
+    ]
+    assert titles(44) == ["NAME", "RUNS", "P50", "MEM", "WHY"]
+    assert titles(43) == ["NAME", "RUNS", "MEM", "WHY"]
+    assert titles(35) == ["NAME", "MEM", "WHY"]
+    assert titles(5) == ["NAME", "MEM", "WHY"]
 
 
 def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

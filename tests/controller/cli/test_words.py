@@ -59,5 +59,11 @@ def test_a_plugged_battery_shows_a_plus() -> None:
     assert words.battery(sample.with_(battery_plugged=False)) == "80%"
 
 
+def test_a_long_list_is_cut_and_counted() -> None:
+    assert words.listed([]) == ""
+    assert words.listed(list("abcdef")) == "a, b, c, d, e, f"
+    assert words.listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
 def test_rungs() -> None:
     assert words.rungs(Rungs(residency=1, compute=3)) == "R1 C3"

@@ -159,9 +159,11 @@ def _unfit(deployment: Deployment, device: Device, bundle: Bundle | None) -> str
 
 
 def _told(deployment: Deployment, device: Device) -> bool:
-    """Whether the device's desired document has the deployment's bundle."""
+    """Whether the device's desired document has the bundle, in the forms that are insisted on."""
     return device.desired is not None and any(
-        cascade.bundle == deployment.bundle for cascade in device.desired.cascades
+        cascade.bundle == deployment.bundle
+        and deployment.variants.items() <= cascade.variants.items()
+        for cascade in device.desired.cascades
     )
 
 

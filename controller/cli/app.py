@@ -27,10 +27,15 @@ from controller.cli import (
     keygen,
     model,
     model_bench,
+    model_distill,
     model_eval,
     model_inspect,
     model_prune,
+    model_prune_channels,
+    model_quantize,
+    model_recipe,
     model_report,
+    model_sensitivity,
     model_share,
     model_split,
     model_wire,
@@ -44,7 +49,7 @@ from controller.cli.exits import is_broken_pipe, report
 
 BUILD, DEPLOY = "Build and sign", "Deploy"
 SEE, PIN, RUN = "See", "Override the planner", "Run"
-MEASURE, LIGHTEN = "Measure", "Make smaller"
+MEASURE, LIGHTEN, TRAIN = "Measure", "Make smaller", "Make smaller, with training"
 
 _WITH_VALUE = frozenset({"--home", "--broker", "--fleet"})
 
@@ -135,9 +140,14 @@ model.app.command("bench", rich_help_panel=MEASURE)(model_bench.bench)
 model.app.command("eval", rich_help_panel=MEASURE)(model_eval.evaluate)
 model.app.command("wire", rich_help_panel=MEASURE)(model_wire.wire)
 model.app.command("report", rich_help_panel=MEASURE)(model_report.report)
+model.app.command("sensitivity", rich_help_panel=MEASURE)(model_sensitivity.measure)
+model.app.command("quantize", rich_help_panel=LIGHTEN)(model_quantize.quantize)
 model.app.command("share", rich_help_panel=LIGHTEN)(model_share.share)
 model.app.command("prune", rich_help_panel=LIGHTEN)(model_prune.prune)
 model.app.command("split", rich_help_panel=LIGHTEN)(model_split.split)
+model.app.command("prune-channels", rich_help_panel=TRAIN)(model_prune_channels.prune_channels)
+model.app.command("distill", rich_help_panel=TRAIN)(model_distill.distill)
+model.app.command("recipe", rich_help_panel=TRAIN)(model_recipe.recipe)
 cascade.app.command("search")(cascade_search.search)
 cascade.app.command("calibrate")(cascade_calibrate.calibrate)
 cascade.app.command("eval")(cascade_eval.evaluate)

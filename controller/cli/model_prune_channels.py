@@ -1,4 +1,4 @@
-"""`ctl model prune MODULE --channels`: a network made thinner, step by step, and taught again."""
+"""`ctl model prune-channels MODULE`: a network made thinner, step by step, and taught again."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,7 +37,7 @@ def prune_channels(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Cut the channels of a network that count least, and teach what is left by the original.
 
-    Example: ctl model prune digits.py --channels --target macs=0.1 --int8
+    Example: ctl model prune-channels digits.py --target macs=0.1 --int8
     """
     from controller.compress import sources  # noqa: PLC0415
     from controller.compress.training.channels import Schedule, cut_channels  # noqa: PLC0415

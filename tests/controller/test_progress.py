@@ -101,6 +101,13 @@ def test_what_cannot_fit_is_seen_without_a_controller() -> None:
     assert progress(D, fleet(tiny))[0].phase == "pending"
 
 
+def test_what_runs_in_another_form_than_asked_is_not_there_yet() -> None:
+    running = reporting("running", running=REF)
+
+    assert only(running, of=D.with_(variants={"large": "fp32"})).phase == "running"
+    assert only(running, of=D.with_(variants={"large": "int8"})).phase == "pending"
+
+
 def test_aborted_and_superseded() -> None:
     running = reporting("running", running=REF)
     later = deployment(ref_of(make_bundle(version=2)), 2)

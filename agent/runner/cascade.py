@@ -88,10 +88,14 @@ def threshold(bundle: Bundle, variants: Mapping[str, str], stage: str, ladder_in
     return ladder[min(ladder_index, len(ladder) - 1)].threshold if ladder else math.inf
 
 
+def is_gated(bundle: Bundle) -> bool:
+    """Whether an answer may leave the cascade early."""
+    return any(step.metric for step in steps(bundle.stages))
+
+
 def certified(bundle: Bundle, variants: Mapping[str, str]) -> bool:
     """Whether this choice of variants is calibrated; a cascade without gates needs no proof."""
-    gated = any(step.metric for step in steps(bundle.stages))
-    return not gated or bundle.certificate(dict(variants)) is not None
+    return not is_gated(bundle) or bundle.certificate(dict(variants)) is not None
 
 
 def _chained(stage: Stage) -> bool:

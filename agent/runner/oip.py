@@ -13,7 +13,9 @@ What is served, beyond what the protocol makes mandatory:
   stage answered, counted from 0) and `degraded` (BOOL [n], a later stage should have looked and
   could not).
 * `parameters` of every answer: `stage` (the name of the latest stage that answered any sample),
-  `degraded` (of any sample) and `certified` (every sample stands under the cascade's certificate).
+  `degraded` (of any sample) and, of a cascade with gates, `certified` (every sample stands
+  under the cascade's certificate).
+* Metadata names the classes in `parameters.labels`, where the bundle has labels.
 * JSON is at most 4 MiB, a whole request 16 MiB: more samples at once want binary data.
 * `model_version` is the bundle's version. A value that is not finite is null in a JSON answer.
 * Errors are `{"error": "cannot ...: why"}`; 503 comes with Retry-After.
@@ -162,6 +164,7 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
             {"name": STAGE, "datatype": "INT32", "shape": [-1]},
             {"name": DEGRADED, "datatype": "BOOL", "shape": [-1]},
         ],
+        **({"parameters": {"labels": list(bundle.labels)}} if bundle.labels else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.runner.cascade import is_gated
 from agent.runner.http1 import Response
 from agent.runner.oip_request import NAME_OF, STAGE, Asked, Wanted
 from agent.runner.walk import Answer
@@ -31,7 +32,8 @@ def write(
         answers: of its samples, in order.
         bundle: the manifest of the cascade that answered.
         stages: the names that `Answer.stage` is an index into.
-        certified: whether an answer that is not degraded stands under a certificate.
+        certified: whether an answer that is not degraded stands under a certificate. Without a
+            gate there is nothing to certify, and the answer does not speak of it.
     """
     outputs, tails = [], []
     for wanted in asked.outputs:
@@ -49,7 +51,7 @@ def write(
         "parameters": {
             "stage": stages[max(answer.stage for answer in answers)],
             "degraded": degraded,
-            "certified": certified and not degraded,
+            **({"certified": certified and not degraded} if is_gated(bundle) else {}),
         },
         "outputs": outputs,
     }

@@ -119,6 +119,18 @@ def test_server_and_model_metadata() -> None:
     assert ask(served, "GET", "/v2/models/digits/versions/3")[1] == document
 
 
+def test_metadata_names_the_classes() -> None:
+    served = Echo(bundle().with_(labels=("zero", "one", "two", "three")))
+    _, document = ask(served, "GET", "/v2/models/digits")
+    assert document["parameters"] == {"labels": ["zero", "one", "two", "three"]}
+
+
+def test_without_a_gate_nothing_is_certified() -> None:
+    gated = bundle()
+    ungated = gated.with_(stages=tuple(s.with_(metric=None) for s in gated.stages))
+    assert infer(Echo(ungated), one())[1]["parameters"] == {"stage": "small", "degraded": False}
+
+
 @pytest.mark.parametrize(("why", "status"), [(None, 200), ("paused: battery 6%", 503)])
 def test_readiness_says_why(why: str | None, status: int) -> None:
     served = Echo(why=why)

@@ -41,7 +41,7 @@ def _check(asked: argparse.Namespace) -> int:
 
     good = True
     for finding in check(lambda: _config(asked)):
-        sys.stdout.write(f"{'ok ' if finding.good else 'NOT'} {finding.text}\n")
+        sys.stdout.write(f"{'ok  ' if finding.good else 'FAIL'} {finding.text}\n")
         good = good and finding.good
     return 0 if good else CANNOT_START
 

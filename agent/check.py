@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from agent.config import Config
 from agent.errors import StartError
+from agent.processes.sockets import listen
 from agent.reporting.inventory import runtime_name
 from agent.sensors import read_hardware
+from agent.storage.files import claim
 from protocols.link import Broker, Link
 
 _CONNECT_WITHIN_S = 5.0
@@ -35,6 +37,7 @@ def check(read: Callable[[], Config]) -> Iterator[Finding]:
         return
     yield Finding(good=True, text=f"configuration of {config.id} in fleet {config.fleet}")
     yield from _check_trust(config)
+    yield _check_places(config)
     yield _check_runtime()
     yield _check_machine(config)
     yield from _check_broker(config)
@@ -54,6 +57,18 @@ def _check_trust(config: Config) -> Iterator[Finding]:
         yield Finding(good=False, text=text)
     else:
         yield Finding(good=True, text=f"cryptography {cryptography.__version__}")
+
+
+def _check_places(config: Config) -> Finding:
+    """Take the state folder and the sockets as `run` does, and let them go again."""
+    try:
+        with claim(config.state_dir):
+            listeners = listen(config)
+    except StartError as error:
+        return Finding(good=False, text=str(error))
+    for listener in listeners:
+        listener.close()
+    return Finding(good=True, text=f"state in {config.state_dir}, its sockets are free")
 
 
 def _check_runtime() -> Finding:

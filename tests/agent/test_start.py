@@ -188,25 +188,32 @@ def test_the_command_line_says_what_keeps_it_from_starting(tmp_path: Path) -> No
     (tmp_path / "agent.toml").write_text('id = "pi"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n')
     done = agent("check", "--config", str(tmp_path / "agent.toml"), "--fleet", "lab", *state)
     assert done.returncode == 2
-    assert "ok  configuration of pi in fleet lab" in done.stdout
-    assert "NOT cannot reach broker mqtt://127.0.0.1:1: " in done.stdout
+    assert "ok   configuration of pi in fleet lab" in done.stdout
+    assert "FAIL cannot reach broker mqtt://127.0.0.1:1: " in done.stdout
     done = agent("version")
     assert done.stdout.startswith("sluice-agent ")
 
 
 def test_check_looks_at_everything(tmp_path: Path) -> None:
     path = trust(tmp_path / "trust.json", "release", "controller")
-    common = {"trust": str(path), "state_dir": str(tmp_path)}
+    free = {"tcp": "127.0.0.1:0"}
+    common = {"trust": str(path), "state_dir": str(tmp_path), "inference": free}
     with running_broker(tmp_path) as url:
         findings = list(check(lambda: config(broker={"url": url}, **common)))
     assert [f.text for f in findings if not f.good] == []
-    assert len(findings) == 6
+    assert len(findings) == 7
     nobody = {"url": f"mqtt://127.0.0.1:{free_port()}"}
-    findings = list(check(lambda: config(broker=nobody, trust=str(tmp_path / "none"))))
+    findings = list(
+        check(lambda: config(broker=nobody, **{**common, "trust": str(tmp_path / "none")}))
+    )
     bad = [f.text for f in findings if not f.good]
     assert len(bad) == 2
     assert "no trust file" in bad[0]
     assert "cannot reach broker" in bad[1]
+
+    with claim(tmp_path):
+        places = [f.text for f in check(lambda: config(broker=nobody, **common)) if not f.good]
+    assert "another sluice-agent works on" in places[0]
 
     def broken() -> Config:
         raise StartError("cannot start: x")

@@ -128,12 +128,14 @@ def _device_progress(
         return DeviceProgress(device.name, "aborted", message="the deployment was aborted")
     if not rules(deployment, device, fleet):
         return DeviceProgress(device.name, "superseded", message="a later deployment rules here")
-    return _on_its_way(deployment, device, bundle)
+    told = _told(deployment, device) and _has_lines(deployment, device, fleet)
+    return _on_its_way(deployment, device, bundle, told=told)
 
 
-def _on_its_way(deployment: Deployment, device: Device, bundle: Bundle | None) -> DeviceProgress:
+def _on_its_way(
+    deployment: Deployment, device: Device, bundle: Bundle | None, *, told: bool
+) -> DeviceProgress:
     """Return how far a device is with the deployment that rules there."""
-    told = _told(deployment, device)
     if told and (refusal := _refusal(device)):
         return DeviceProgress(device.name, "refused", message=refusal)
     reported = _reported(deployment, device) if told else None
@@ -165,6 +167,24 @@ def _told(deployment: Deployment, device: Device) -> bool:
         and deployment.variants.items() <= cascade.variants.items()
         for cascade in device.desired.cascades
     )
+
+
+def _has_lines(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
+    """Whether the device's desired document has the lines and dwell times that were deployed.
+
+    A device has one set of them: that of the latest deployment that brings one.
+    """
+    later = any(
+        other.schedule is not None
+        and not other.aborted
+        and (other.order, other.id) > (deployment.order, deployment.id)
+        and means(other, device)
+        for other in fleet.deployments.values()
+    )
+    if later or deployment.schedule is None or device.desired is None:
+        return True
+    rows = device.desired.schedule.cascades
+    return device.desired.schedule == deployment.schedule.with_(cascades=rows)
 
 
 def _refusal(device: Device) -> str | None:

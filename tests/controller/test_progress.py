@@ -7,6 +7,7 @@ from controller.progress import DeviceProgress, Phase, outcome, progress
 from protocols.bundle import BundleRef
 from protocols.desired import Deployment, DesiredCascade
 from protocols.device import CascadePhase, Refusal, Reported, ReportedCascade
+from protocols.schedule import Dwell, Schedule
 from tests.controller.cascades import Piece, make_bundle, ref_of
 from tests.controller.world import deployment, desired, device, fleet, inventory, status
 
@@ -163,3 +164,16 @@ def test_an_outcome_counts() -> None:
     found = outcome([DeviceProgress("a", "running"), DeviceProgress("b", "running")])
 
     assert found.message == "2 running"
+
+
+def test_another_schedule_for_the_same_bundle_is_not_there_before_the_device_has_it() -> None:
+    quick = Schedule(dwell=Dwell(hold_s=1.0))
+    again = D.with_(schedule=quick)
+    running = reporting("running", running=REF)
+    assert only(running, of=again).phase == "pending"
+    assert running.desired is not None
+    has_it = replace(running, desired=running.desired.with_(schedule=quick))
+    assert only(has_it, of=again).phase == "running"
+    # A later deployment of another cascade may bring lines of its own: these then rule here.
+    other = deployment(ref_of(make_bundle(name="other")), order=again.order + 1, schedule=Schedule())
+    assert only(running, of=again, others=(other,)).phase == "running"

@@ -93,31 +93,18 @@ def test_a_flipped_byte_in_the_catalog(served: Stack, tmp_path: Path) -> None:
 def test_a_flipped_byte_at_the_broker(served: Stack, tmp_path: Path) -> None:
     built = made(tmp_path / "v2", 2)
     name = add(served, built)
+    # For nobody yet: everything is put out, and what is out is not sent again.
     served.ctl("deploy", name, "--detach", "-l", "nobody=here", check=False)
     ref = built.bundle.stages[0].variants[0].artifact
     content = bytearray((built.folder / ref.sha256).read_bytes())
     content[-1] ^= 1
-    topics = served.observer.topics
-
-    def spoil() -> None:
-        for number, chunk in enumerate(cut(bytes(content))):
-            served.observer.link.publish_and_wait(
-                topics.chunk(ref.sha256, number), chunk, retain=True
-            )
-
-    spoil()
-    watching = served.start_ctl("deploy", name, "--timeout", "40s")
-    while watching.poll() is None and not served.observer.events:
-        spoil()
-    watching.wait(60)
+    for number, chunk in enumerate(cut(bytes(content))):
+        topic = served.observer.topics.chunk(ref.sha256, number)
+        served.observer.link.publish_and_wait(topic, chunk, retain=True)
+    assert_refused(served, ("cannot accept artifact", ref.sha256[:12]), name, {3})
     cascade = served.observer.cascade(DEVICE, "digits")
     assert cascade is not None
-    if watching.returncode == 0:
-        pytest.fail("the spoilt bytes were replaced before the device fetched them")
-    assert watching.returncode == 3
     assert cascade.phase == "rejected"
-    assert "cannot accept artifact" in cascade.message
-    assert_serves_version_1(served)
 
 
 def test_a_wrong_signature(served: Stack, tmp_path: Path) -> None:

@@ -175,5 +175,6 @@ def test_another_schedule_for_the_same_bundle_is_not_there_before_the_device_has
     has_it = replace(running, desired=running.desired.with_(schedule=quick))
     assert only(has_it, of=again).phase == "running"
     # A later deployment of another cascade may bring lines of its own: these then rule here.
-    other = deployment(ref_of(make_bundle(name="other")), order=again.order + 1, schedule=Schedule())
+    elsewhere = ref_of(make_bundle(name="other"))
+    other = deployment(elsewhere, order=again.order + 1, schedule=Schedule())
     assert only(running, of=again, others=(other,)).phase == "running"

@@ -56,7 +56,7 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option
     Example: ctl model eval small.tflite --samples held-out.npz --against large.tflite
     """
     from controller.compress.judging import beside, judge  # noqa: PLC0415
-    from controller.compress.metric import load_metric  # noqa: PLC0415
+    from controller.compress.user_metric import load_metric  # noqa: PLC0415
     from controller.recipe import read_labels  # noqa: PLC0415
     from controller.samples import read_samples  # noqa: PLC0415
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from controller.compress.evaluate import Evaluation
     from controller.compress.measure import ModelFile
-    from controller.compress.metric import Metric
     from controller.compress.page import Subject
+    from controller.compress.user_metric import Metric
     from controller.samples import Samples
 
 
@@ -66,9 +66,9 @@ def report(  # noqa: PLR0913 - one parameter for each option
 
     Example: ctl model report large.tflite large-int8.tflite --samples held-out.npz
     """
-    from controller.compress.metric import load_metric  # noqa: PLC0415
     from controller.compress.page import best, render  # noqa: PLC0415
     from controller.compress.sources import check_free, write_all  # noqa: PLC0415
+    from controller.compress.user_metric import load_metric  # noqa: PLC0415
     from controller.recipe import read_labels  # noqa: PLC0415
     from controller.samples import read_samples  # noqa: PLC0415
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from controller.compress.errors import CompressError
 from controller.compress.evaluate import Evaluation, compare, evaluate
-from controller.compress.metric import Metric
 from controller.compress.scorer import Scorer
+from controller.compress.user_metric import Metric
 from controller.samples import Samples
 from protocols.inference.gate import score_kind
 

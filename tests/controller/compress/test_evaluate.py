@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from controller.compress.errors import CompressError
 from controller.compress.evaluate import compare, evaluate, top_accuracy, wilson
 from controller.compress.judging import beside, judge
-from controller.compress.metric import load_metric
 from controller.compress.metrics import calibration_error
+from controller.compress.user_metric import load_metric
 from controller.errors import BuildError
 from controller.samples import Samples
 from tests import models

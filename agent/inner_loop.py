@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from agent import governor
+from protocols import governor
 from protocols.device import Rungs, Sample
 from protocols.schedule import Schedule
 

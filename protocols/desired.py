@@ -6,7 +6,7 @@ from pydantic import Field
 
 from protocols.bundle import BundleRef
 from protocols.message import Message, Name, Part
-from protocols.schedule import Schedule, Threads
+from protocols.schedule import Schedule, Threads, Wishes
 
 
 class DesiredCascade(Part):
@@ -89,6 +89,7 @@ class Deployment(Message):
     selector: Selector = {}
     variants: dict[Name, Name] = Field({}, description="stage -> variant that a person insists on")
     schedule: Schedule | None = Field(None, description="thresholds, dwell and windows to use")
+    wishes: Wishes | None = Field(None, description="for the schedule compiler")
     order: int = Field(ge=1, description="rises with every deployment of a fleet")
     aborted: bool = False
     by: str = Field("", max_length=128)

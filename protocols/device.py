@@ -6,6 +6,7 @@ from pydantic import Field
 
 from protocols.bundle import BundleRef
 from protocols.message import Message, Name, Part
+from protocols.profile import EnergyMethod, StageProfile
 from protocols.schedule import WORST
 
 
@@ -53,6 +54,9 @@ class Inventory(Message):
     endpoints: tuple[str, ...] = Field(
         (), description="URLs of the inference endpoint on the device"
     )
+    profiles: tuple[StageProfile, ...] = Field(
+        (), max_length=64, description="what the tuner has measured of the models it has"
+    )
 
 
 class Sample(Part):
@@ -73,6 +77,10 @@ class Sample(Part):
     battery_percent: float | None = None
     battery_plugged: bool | None = None
     battery_temperature_c: float | None = None
+    low_voltage: bool | None = Field(None, description="the board's supply is too weak right now")
+    power_w: float | None = Field(None, ge=0, description="of the whole device")
+    power_method: EnergyMethod | None = None
+    metered: bool | None = Field(None, description="whether the link to the broker costs")
 
 
 class Rungs(Part):
@@ -99,6 +107,8 @@ class StageStats(Part):
     p50_ms: float | None = None
     p95_ms: float | None = None
     cpu_s: float = 0.0
+    joules: float | None = Field(None, ge=0, description="of all its runs; null: no source")
+    joules_method: EnergyMethod | None = None
 
 
 class CascadeStats(Part):
@@ -152,6 +162,7 @@ EventKind = Literal[
     "planned",
     "deployment",
     "pinned",
+    "tuned",
 ]
 
 

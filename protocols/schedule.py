@@ -88,9 +88,19 @@ class Dwell(Part):
 Threads = Annotated[int, Field(ge=1, le=256)]
 
 
+Layout = Literal["intra-op", "replicas", "pipeline"]
+"""How the threads of a stage are used.
+
+`intra-op`: one interpreter with so many threads. `replicas`: so many interpreters of one thread
+each, requests side by side. `pipeline`: one interpreter on CPUs that no other stage of the cascade
+uses, so that part k of one request runs beside part k + 1 of the request before it.
+"""
+
+
 class StageCompute(Part):
     """How one stage runs at one compute rung."""
 
+    layout: Layout = "intra-op"
     threads: Threads = 1
     cpus: tuple[int, ...] | None = Field(None, description="null: any that are allowed")
     nice: int = Field(0, ge=0, le=19)
@@ -138,6 +148,30 @@ class Window(Part):
     residency: int = Field(0, ge=0, le=WORST)
 
 
+class Downloads(Part):
+    """When a large artifact is left for later: on a low battery, or over a link that costs.
+
+    A device that is plugged in fetches whatever its battery says. What a device cannot know (it has
+    no battery, or nothing says that the link is metered) holds nothing up.
+    """
+
+    large_bytes: int = Field(1 << 20, ge=0, description="a fetch of fewer bytes is always done")
+    battery_percent: float | None = Field(
+        30.0, ge=0, le=100, description="unplugged at or below it, nothing large; null: no matter"
+    )
+    on_metered: bool = False
+    """Whether large ones come over a metered link too."""
+
+
+class Wishes(Part):
+    """What a person wants of a cascade's speed; the schedule compiler meets it where it can."""
+
+    goal: Literal["latency", "throughput", "energy"] = "latency"
+    latency_ms: float | None = Field(None, gt=0, description="p95 of an answer, at C0")
+    joules: float | None = Field(None, gt=0, description="of an answer, mean, at C0")
+    quiet: tuple[Window, ...] = Field((), max_length=16, description="quiet hours")
+
+
 class Schedule(Message):
     """A device's whole schedule: signals and dwell for the device, rungs for each cascade."""
 
@@ -146,6 +180,7 @@ class Schedule(Message):
     thresholds: dict[Signal, Threshold] = DEFAULT_THRESHOLDS
     dwell: Dwell = Dwell()
     windows: tuple[Window, ...] = ()
+    downloads: Downloads = Downloads()
     cascades: dict[Name, CascadeSchedule] = {}
 
 

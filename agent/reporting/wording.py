@@ -1,8 +1,8 @@
 """The sentences of events, for people."""
 
-from agent.governor import Change
 from agent.runner.control import StageChanged
 from protocols.desired import DesiredCascade
+from protocols.governor import Change
 
 _MIB = 1 << 20
 

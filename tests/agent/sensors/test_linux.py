@@ -161,7 +161,7 @@ def test_a_sample_is_cheap(tmp_path: Path) -> None:
 
 def test_the_supervisor_is_not_made_to_carry_numpy_or_psutil() -> None:
     code = (
-        "import json, sys, agent.governor, agent.placement, agent.affinity\n"
+        "import json, sys, protocols.governor, agent.placement, agent.affinity\n"
         "from agent.sensors import Sensors, read_hardware\n"
         "read_hardware(); Sensors().sample(1.0)\n"
         "print(json.dumps(sorted({'numpy', 'psutil'} & set(sys.modules))))\n"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from agent.governor import Change, State, Step, rungs, start, step
+from protocols.governor import Change, State, Step, rungs, start, step
 from protocols.device import Sample
 from protocols.schedule import (
     DEFAULT_THRESHOLDS,

@@ -17,15 +17,11 @@ from controller.errors import FitError
 from controller.fit import Form, forms, model_budget_mib, row_of
 from controller.fleet import Device, Fleet, RungHistory
 from controller.progress import means
+from controller.schedules.compile import Compiled, compile_cascade
 from controller.steps import CannotFit, PutDesired, Step
 from protocols.bundle import Bundle
 from protocols.desired import Deployment, Desired, DesiredCascade
-from protocols.device import CoreClass
-from protocols.schedule import CascadeSchedule, Schedule, default_cascade_schedule
-
-_FAST = 0.75
-"""CPUs at least this fast, relative to the fastest, share a stage's threads: a pool waits for its
-slowest thread, so that a LITTLE core beside big ones costs more than it gives."""
+from protocols.schedule import CascadeSchedule, Schedule, Wishes
 
 _REASON_CHARACTERS = 512
 
@@ -47,8 +43,6 @@ class PlannerPolicy:
     """This rung or a better one is calm."""
     stale_s: float = 60.0
     """What a device said longer ago decides nothing."""
-    max_threads: int = 4
-    """More threads of one stage rarely pay on small models."""
     spare_percent: float = 25.0
     """Memory that must stay available when something is given back: the default line of R1."""
 
@@ -206,21 +200,20 @@ def _desired(
         return None
     moves = _moves(device, now_s, policy)
     revised = _revise(wanted, device, moves, policy)
-    cores = device.inventory.cores if device.inventory is not None else ()
-    cpus = _fast_cpus(cores)[: policy.max_threads]
-    threads = _threads(device, wanted, len(cpus) or 1, moves.threads)
+    compiled, shed = _compile(revised, device, moves.threads)
     desired = Desired(
         fleet=fleet,
         device=device.name,
         generation=_next_generation(device),
         cascades=tuple(_as_desired(one) for one in revised.values()),
-        schedule=_schedule(revised, ruling, present, threads, cpus or None),
+        schedule=_schedule(revised, ruling, present, compiled),
         pins=device.pins.pins if device.pins is not None else (),
+        shed=shed,
         ts=now_s,
     )
     if present is not None and _content(present) == _content(desired) and not _is_lost(device):
         return None
-    return desired.with_(reason=_reason(device, desired, moves)[:_REASON_CHARACTERS])
+    return desired.with_(reason=_reason(device, desired, moves, compiled)[:_REASON_CHARACTERS])
 
 
 def _as_desired(one: _Candidate | DesiredCascade) -> DesiredCascade:
@@ -328,33 +321,24 @@ def _has_room(device: Device, more_mib: float, policy: PlannerPolicy) -> bool:
     return sample.memory_available_mib - more_mib >= spare_mib
 
 
-def _fast_cpus(cores: Sequence[CoreClass]) -> tuple[int, ...]:
-    """Return the CPUs that are about as fast as the fastest, fastest first."""
-    if not cores:
-        return ()
-    line = cores[0].capacity * _FAST
-    return tuple(cpu for group in cores if group.capacity >= line for cpu in group.cpus)
+def _compile(
+    cascades: Mapping[str, _Candidate | DesiredCascade], device: Device, move: int
+) -> tuple[dict[str, Compiled], int]:
+    """Return the rows of every cascade that nobody has written any for, and how much is shed.
 
-
-def _threads(
-    device: Device, wanted: Mapping[str, _Candidate | DesiredCascade], most: int, move: int
-) -> int:
-    """Return the threads of every stage at C0: all, or halved once or more by lasting pressure.
-
-    How often they were halved before is read from the desired document that the device has.
+    What was shed before stands in the desired document that the device has.
     """
-    ladder = [most]
-    while ladder[-1] > 1:
-        ladder.append(ladder[-1] // 2)
-    rows = device.desired.schedule.cascades if device.desired is not None else {}
-    now = [
-        stage.threads
-        for name, one in wanted.items()
-        if isinstance(one, _Candidate) and not _is_given(one) and name in rows
-        for stage in rows[name].compute[0].stages.values()
-    ]
-    at = ladder.index(now[0]) if now and now[0] in ladder else 0
-    return ladder[min(max(at + move, 0), len(ladder) - 1)]
+    before = device.desired.shed if device.desired is not None else 0
+    mine = {n: c for n, c in cascades.items() if isinstance(c, _Candidate) and not _is_given(c)}
+    most = max((_compiled(one, device, 0).most_shed for one in mine.values()), default=0)
+    shed = min(max(before + move, 0), most)
+    return {name: _compiled(one, device, shed) for name, one in mine.items()}, shed
+
+
+def _compiled(one: _Candidate, device: Device, shed: int) -> Compiled:
+    row = row_of(one.deployment, one.bundle)
+    wishes = one.deployment.wishes or Wishes()
+    return compile_cascade(one.bundle, one.form, device.inventory, row, wishes, shed)
 
 
 def _is_given(one: _Candidate) -> bool:
@@ -367,36 +351,25 @@ def _schedule(
     cascades: Mapping[str, _Candidate | DesiredCascade],
     ruling: Sequence[Deployment],
     present: Desired | None,
-    threads: int,
-    cpus: tuple[int, ...] | None,
+    compiled: Mapping[str, Compiled],
 ) -> Schedule:
     """Return the device's schedule: lines and dwell of the latest deployment that has some."""
     base = next((d.schedule for d in reversed(ruling) if d.schedule is not None), Schedule())
-    rows = {}
+    quiet = [window for d in ruling if d.wishes is not None for window in d.wishes.quiet]
+    rows: dict[str, CascadeSchedule] = {}
     for name, one in cascades.items():
-        if isinstance(one, _Candidate):
-            rows[name] = _rows(one, threads, cpus)
+        if name in compiled:
+            rows[name] = compiled[name].rows
+        elif isinstance(one, _Candidate):
+            rows[name] = row_of(one.deployment, one.bundle)
         elif present is not None and name in present.schedule.cascades:
             rows[name] = present.schedule.cascades[name]
-    return base.with_(cascades=rows)
+    return base.with_(cascades=rows, windows=tuple(dict.fromkeys([*base.windows, *quiet])))
 
 
-def _rows(one: _Candidate, threads: int, cpus: tuple[int, ...] | None) -> CascadeSchedule:
-    """Return a cascade's rows with threads and CPUs of this device, unless a person wrote them."""
-    row = row_of(one.deployment, one.bundle)
-    if _is_given(one):
-        return row
-    stages = tuple(stage.name for stage in one.bundle.stages)
-    tuned = default_cascade_schedule(stages, threads, cpus)
-    return row.with_(
-        compute=tuple(
-            rung.with_(stages=mine.stages)
-            for rung, mine in zip(row.compute, tuned.compute, strict=True)
-        )
-    )
-
-
-def _reason(device: Device, desired: Desired, moves: _Moves) -> str:
+def _reason(
+    device: Device, desired: Desired, moves: _Moves, compiled: Mapping[str, Compiled]
+) -> str:
     """Say what is new in a document, and why, for a person."""
     present = device.desired
     before = {c.bundle.name: c for c in present.cascades} if present is not None else {}
@@ -404,7 +377,7 @@ def _reason(device: Device, desired: Desired, moves: _Moves) -> str:
     said = [f"{name} is no longer deployed" for name in before if name not in after]
     for name, cascade in after.items():
         said += _reason_of_cascade(before.get(name), cascade, moves)
-    said += _reason_of_threads(present, desired, moves)
+    said += _reason_of_rows(present, desired, moves, compiled)
     if present is not None and present.pins != desired.pins:
         said.append("pins have changed")
     if _is_lost(device) and device.reported is not None:
@@ -431,19 +404,43 @@ def _reason_of_cascade(
     return [f"{cause}{', '.join(words)}" for words in [[*changed, *away, *back]] if words]
 
 
-def _reason_of_threads(present: Desired | None, desired: Desired, moves: _Moves) -> list[str]:
-    if present is None or not moves.threads:
-        return []
-    before, after = _threads_at_c0(present.schedule), _threads_at_c0(desired.schedule)
-    changed = {n: (before[n], after[n]) for n in after if n in before and before[n] != after[n]}
-    return [
-        f"{moves.threads_cause}: {name} goes from {was} to {now} threads"
-        for name, (was, now) in changed.items()
-    ]
+def _reason_of_rows(
+    present: Desired | None, desired: Desired, moves: _Moves, compiled: Mapping[str, Compiled]
+) -> list[str]:
+    """Say what has changed for the cascades that stay as they are, and which wishes are missed."""
+    said = []
+    before = present.schedule.cascades if present is not None else {}
+    same = {c.bundle.name for c in desired.cascades if present and c in present.cascades}
+    for name, after in desired.schedule.cascades.items():
+        if name in before and name in same and _what_runs(before[name]) != _what_runs(after):
+            said.append(_reason_of_row(name, before[name], after, moves, compiled.get(name)))
+    missed = [f"{name} {words}" for name, one in compiled.items() for words in one.missed]
+    return [*said, *missed]
 
 
-def _threads_at_c0(schedule: Schedule) -> dict[str, int]:
-    return {
-        name: max((s.threads for s in row.compute[0].stages.values()), default=1)
-        for name, row in schedule.cascades.items()
-    }
+def _reason_of_row(
+    name: str,
+    before: CascadeSchedule,
+    after: CascadeSchedule,
+    moves: _Moves,
+    compiled: Compiled | None,
+) -> str:
+    was, now = _threads_at_c0(before), _threads_at_c0(after)
+    if was != now and moves.threads:
+        return f"{moves.threads_cause}: {name} goes from {was} to {now} threads"
+    if was != now:
+        tuned = compiled is not None and any(c.run is not None for c in compiled.choices.values())
+        why = "as the device has measured" if tuned else "for its CPUs"
+        return f"{name} goes from {was} to {now} threads, {why}"
+    if before.base_threshold != after.base_threshold:
+        step = f"{name} begins at step {after.base_threshold} of its thresholds"
+        return f"{moves.threads_cause}: {step}" if moves.threads else step
+    return f"{name} has new rows"
+
+
+def _what_runs(row: CascadeSchedule) -> tuple[object, ...]:
+    return row.compute, row.base_threshold
+
+
+def _threads_at_c0(row: CascadeSchedule) -> int:
+    return max((stage.threads for stage in row.compute[0].stages.values()), default=1)

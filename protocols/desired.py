@@ -66,6 +66,7 @@ class Desired(Message):
     cascades: tuple[DesiredCascade, ...] = Field((), max_length=64)
     schedule: Schedule
     pins: tuple[StagePin, ...] = ()
+    shed: int = Field(0, ge=0, description="steps of C0 taken back by the planner: fewer threads")
     reason: str = Field("", max_length=512, description="why the planner wrote this generation")
     ts: float = 0.0
 

@@ -3,7 +3,7 @@
 Two ladders, because CPU pressure must not unload models (loading them again costs CPU):
 
 * residency, from memory: R0 all resident; R1 later stages leave when idle; R2 one stage at a time;
-  R3 first stage only, answers marked degraded; R4 nothing loaded, requests get 503.
+  R3 only what the first answer takes, answers marked degraded; R4 nothing loaded, requests get 503.
 * compute, from CPU, heat and battery: C0 as tuned; C1 fewer threads, nice +5; C2 the next certified
   threshold and a token bucket on escalations; C3 one thread, requests spaced by AIMD; C4 paused.
 """
@@ -184,12 +184,17 @@ class Schedule(Message):
     cascades: dict[Name, CascadeSchedule] = {}
 
 
+DEFAULT_ESCALATIONS_PER_S = {2: 5.0, 3: 2.0}
+"""By compute rung, for devices that have not measured what an escalation costs."""
+
+
 def default_cascade_schedule(
     stages: tuple[str, ...],
     threads: int,
     cpus: tuple[int, ...] | None = None,
     base_threshold: int = 0,
     idle_unload_s: float = 30.0,
+    first: int = 1,
 ) -> CascadeSchedule:
     """Return the architecture's ladders for a cascade whose stages run best with `threads`.
 
@@ -199,6 +204,8 @@ def default_cascade_schedule(
         cpus: the CPUs that suit the stages at C0; None leaves that to the device.
         base_threshold: index of C0's threshold in the certified ladder.
         idle_unload_s: at R1, seconds without use after which a later stage leaves.
+        first: how many stages, from the first one on, stay at R1 and R3. More than one where the
+            first answer takes more: a trunk, and the exit that reads it.
     """
 
     def run(count: int, nice: int) -> dict[str, StageCompute]:
@@ -206,23 +213,25 @@ def default_cascade_schedule(
         return {name: StageCompute(threads=count, cpus=mine, nice=nice) for name in stages}
 
     fewer = max(1, threads // 2)
-    first, later = stages[:1], stages[1:]
+    kept, later, rate = stages[:first], stages[first:], DEFAULT_ESCALATIONS_PER_S
     return CascadeSchedule(
         base_threshold=base_threshold,
         compute=(
             ComputeRung(stages=run(threads, 0)),
             ComputeRung(stages=run(fewer, 5)),
-            ComputeRung(stages=run(fewer, 5), threshold_step=1, escalations_per_s=5.0),
-            ComputeRung(stages=run(1, 10), threshold_step=1, escalations_per_s=2.0, spaced=True),
+            ComputeRung(stages=run(fewer, 5), threshold_step=1, escalations_per_s=rate[2]),
+            ComputeRung(
+                stages=run(1, 10), threshold_step=1, escalations_per_s=rate[3], spaced=True
+            ),
             ComputeRung(stages=run(1, 10), threshold_step=1, paused=True),
         ),
         residency=(
             ResidencyRung(resident=stages),
-            ResidencyRung(resident=first, on_demand=later, idle_unload_s=idle_unload_s),
+            ResidencyRung(resident=kept, on_demand=later, idle_unload_s=idle_unload_s),
             ResidencyRung(
                 resident=(), on_demand=stages, idle_unload_s=idle_unload_s, one_at_a_time=True
             ),
-            ResidencyRung(resident=first),
+            ResidencyRung(resident=kept),
             ResidencyRung(resident=()),
         ),
     )

@@ -31,10 +31,11 @@ class Piece:
     name: str
     variants: Sequence[tuple[str, float]]
     gated: bool = False
+    answer_ms: float = 0.5
 
 
 SMALL = Piece("small", [("int8", 4.0)], gated=True)
-LARGE = Piece("large", [("fp32", 200.0), ("int8", 60.0)])
+LARGE = Piece("large", [("fp32", 200.0), ("int8", 60.0)], answer_ms=20.0)
 DIGITS = (SMALL, LARGE)
 
 
@@ -102,7 +103,7 @@ def _stage(piece: Piece, version: int) -> Stage:
                 inputs=(TensorSpec(name="x", shape=(1, 64), dtype="float32"),),
                 outputs=(TensorSpec(name="y", shape=(1, CLASSES), dtype="float32"),),
                 score_kind="logits",
-                needs=Needs(load_mib=load_mib, load_ms=1.0, answer_ms=1.0),
+                needs=Needs(load_mib=load_mib, load_ms=1.0, answer_ms=piece.answer_ms),
             )
             for variant, load_mib in piece.variants
         ),

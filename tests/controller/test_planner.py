@@ -96,8 +96,11 @@ def test_threads_and_cpus_are_the_device_s_fast_ones() -> None:
         written = settled(deployed_later(inventory(cores=cores)))
         run = written.schedule.cascades["digits"].compute[0].stages["large"]
         assert (run.threads, run.cpus) == (len(cpus), cpus)
+        small = written.schedule.cascades["digits"].compute[0].stages["small"]
+        assert (small.threads, small.cpus) == (1, cpus)
     eight = settled(deployed_later(inventory(cores=(CoreClass(cpus=tuple(range(8)), capacity=1),))))
-    assert eight.schedule.cascades["digits"].compute[0].stages["small"].threads == 4
+    assert eight.schedule.cascades["digits"].compute[0].stages["large"].threads == 4
+    assert eight.schedule.cascades["digits"].compute[0].stages["large"].cpus is None
     unknown = settled(deployed_later(inventory(cores=())))
     run = unknown.schedule.cascades["digits"].compute[0].stages["small"]
     assert (run.threads, run.cpus) == (1, None)

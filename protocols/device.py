@@ -7,7 +7,7 @@ from pydantic import Field
 from protocols.bundle import BundleRef
 from protocols.message import Message, Name, Part
 from protocols.profile import EnergyMethod, StageProfile
-from protocols.schedule import WORST
+from protocols.schedule import WORST, Layout
 
 
 class Status(Message):
@@ -99,8 +99,9 @@ class StageStats(Part):
     name: Name
     variant: Name
     loaded: bool
+    layout: Layout | None = Field(None, description="null: not loaded")
     threads: int | None = None
-    cpus: tuple[int, ...] | None = None
+    cpus: tuple[int, ...] | None = Field(None, description="as its threads have them, read back")
     loaded_mib: float | None = Field(None, description="what loading it added, as measured here")
     answers: int = Field(0, ge=0, description="requests that left here")
     runs: int = Field(0, ge=0)

@@ -153,7 +153,12 @@ def _target(
         threads = pin.threads
     threads, cpus = clamp(threads, cpus, allowed_cpus)
     return StageTarget(
-        name=name, residence=residence, threads=threads, cpus=cpus, nice=compute.nice
+        name=name,
+        residence=residence,
+        layout=compute.layout,
+        threads=threads,
+        cpus=cpus,
+        nice=compute.nice,
     )
 
 

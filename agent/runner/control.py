@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 from protocols.bundle import Bundle
 from protocols.device import CascadeStats
 from protocols.message import Message, Name, Part
+from protocols.schedule import Layout
 
 Residence = Literal["resident", "on_demand", "out"]
 
@@ -16,6 +17,7 @@ class StageTarget(Part):
 
     name: Name
     residence: Residence
+    layout: Layout = "intra-op"
     threads: int = Field(1, ge=1)
     cpus: tuple[int, ...] | None = None
     nice: int = Field(0, ge=0, le=19)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from agent.runner.cascade import Rules
 from agent.runner.control import StageTarget
+from agent.runner.crew import Crew
 from agent.runner.stages import StageError, StageSlot
-from agent.runner.worker import Setting, Worker
+from agent.runner.worker import Setting
 
 
 class Residency:
@@ -39,7 +40,7 @@ class Residency:
         }
 
     @contextlib.contextmanager
-    def using(self, at: int) -> Iterator[Worker]:
+    def using(self, at: int) -> Iterator[Crew]:
         """Keep a stage in memory for a while; it is loaded if it is not there.
 
         Raises:
@@ -48,11 +49,11 @@ class Residency:
         slot = self.slots[at]
         if slot is None:
             raise StageError("cannot use a stage that is dropped on this device")
-        worker = slot.enter() or self._summon(at, slot)
+        crew = slot.enter() or self._summon(at, slot)
         try:
-            yield worker
+            yield crew
         finally:
-            slot.leave(worker)
+            slot.leave(crew)
 
     def shrink(self) -> None:
         """Unload what the plan keeps out, and all but one where only one may stay."""
@@ -91,12 +92,12 @@ class Residency:
                     due.append(slot.unload_if_unused(idle_s, now_s, rules.cause))
             return min((due_s for due_s in due if due_s is not None), default=None)
 
-    def _summon(self, at: int, slot: StageSlot) -> Worker:
+    def _summon(self, at: int, slot: StageSlot) -> Crew:
         """Load a stage because a request needs it."""
         with self._moving:
-            worker = slot.enter()
-            if worker is not None:
-                return worker
+            crew = slot.enter()
+            if crew is not None:
+                return crew
             rules = self.rules
             if at not in self.usable(rules):
                 raise StageError(f"cannot use {slot.title}: {rules.cause}")
@@ -106,11 +107,11 @@ class Residency:
             except StageError as error:
                 slot.report_failure(error, rules.cause)
                 raise
-            worker = slot.enter()
+            crew = slot.enter()
         self._wake()
-        if worker is None:
+        if crew is None:
             raise StageError(f"cannot use {slot.title}: it has been unloaded")
-        return worker
+        return crew
 
     def _make_room(self, newcomer: StageSlot, rules: Rules) -> None:
         if rules.plan.one_at_a_time:
@@ -121,7 +122,7 @@ class Residency:
         return not rules.plan.one_at_a_time or not any(s.loaded for s, _t in self._present())
 
     def _retune(self, slot: StageSlot, target: StageTarget, rules: Rules) -> None:
-        """Change threads; where only one stage may be in memory, two workers may not either."""
+        """Change threads; where only one stage may be in memory, two crews may not either."""
         setting = Setting.of(target)
         if rules.plan.one_at_a_time and slot.differs(setting):
             slot.unload(f"comes back with {setting.threads} threads; {rules.cause}")

@@ -10,7 +10,8 @@ from typing import Literal
 from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import StageChanged
-from agent.runner.worker import RECENT, Setting, Worker
+from agent.runner.crew import Crew
+from agent.runner.worker import RECENT, Setting
 from protocols.bundle import TensorSpec, Variant
 from protocols.device import StageStats
 from protocols.errors import SluiceError
@@ -31,7 +32,7 @@ class StageError(SluiceError):
 
 
 class StageSlot:
-    """One stage of a running cascade: its worker or none, and what it has done.
+    """One stage of a running cascade: its crew of workers or none, and what it has done.
 
     `load`, `unload` and `retune` are called under the cascade's own lock, one at a time;
     `enter` and `leave` by any request.
@@ -46,8 +47,8 @@ class StageSlot:
         self.used_s = time.monotonic()
         self._cascade, self._path, self._box = cascade, path, box
         self.emit: Emit = _nobody
-        self._worker: Worker | None = None
-        self._leaving: Worker | None = None
+        self._crew: Crew | None = None
+        self._leaving: Crew | None = None
         self._changed = threading.Condition()
         self._retry_s = 0.0
         self._loaded_mib: float | None = None
@@ -58,7 +59,7 @@ class StageSlot:
     @property
     def loaded(self) -> bool:
         """Whether its model is in memory."""
-        return self._worker is not None
+        return self._crew is not None
 
     def failing(self) -> bool:
         """Whether the last load failed so recently that it is not tried again."""
@@ -66,21 +67,21 @@ class StageSlot:
 
     def differs(self, setting: Setting) -> bool:
         """Whether it is loaded and runs with another setting."""
-        return self._worker is not None and self._worker.setting != setting
+        return self._crew is not None and self._crew.setting != setting
 
-    def enter(self) -> Worker | None:
-        """Return the worker and keep it until `leave`; None: not loaded."""
+    def enter(self) -> Crew | None:
+        """Return the crew and keep it until `leave`; None: not loaded."""
         with self._changed:
-            if self._worker is not None:
-                self._worker.users += 1
-            return self._worker
+            if self._crew is not None:
+                self._crew.users += 1
+            return self._crew
 
-    def leave(self, worker: Worker) -> None:
-        """Say that a request is out of the worker."""
+    def leave(self, crew: Crew) -> None:
+        """Say that a request is out of the crew."""
         with self._changed:
             self.used_s = time.monotonic()
-            worker.users -= 1
-            if not worker.users:
+            crew.users -= 1
+            if not crew.users:
                 self._changed.notify_all()
 
     def load(self, setting: Setting, cause: str) -> None:
@@ -92,36 +93,36 @@ class StageSlot:
         began = time.perf_counter()
         with memory.moving:
             before = memory.rss_bytes()
-            worker = self._start(setting)
+            crew = self._start(setting)
             after = memory.rss_bytes()
         self._loaded_mib = max(0, after - before) / memory.MIB
         self.used_s = time.monotonic()
         with self._changed:
-            self._worker = worker
+            self._crew = crew
         self._report("loaded", setting.explained(cause), began, loaded_mib=self._loaded_mib)
 
     def unload(self, cause: str) -> None:
         """Let requests out, drop the model, return its memory, report how much came back."""
         began = time.perf_counter()
-        worker = self._put(None)
-        if worker is not None:
-            self._drop(worker, cause, began)
+        crew = self._put(None)
+        if crew is not None:
+            self._drop(crew, cause, began)
 
     def unload_if_unused(self, idle_s: float, now_s: float, cause: str) -> float | None:
         """Unload it if nobody has used it for a time; return when to look again, None: never."""
         with self._changed:
-            worker = self._worker
-            if worker is None:
+            crew = self._crew
+            if crew is None:
                 return None
-            due_s = now_s + max(idle_s, _BUSY_S) if worker.users else self.used_s + idle_s
+            due_s = now_s + max(idle_s, _BUSY_S) if crew.users else self.used_s + idle_s
             if due_s > now_s:
                 return due_s
-            self._worker, self._leaving = None, worker
-        self._drop(worker, f"unused for {idle_s:g} s; {cause}", time.perf_counter())
+            self._crew, self._leaving = None, crew
+        self._drop(crew, f"unused for {idle_s:g} s; {cause}", time.perf_counter())
         return None
 
     def retune(self, setting: Setting, cause: str) -> None:
-        """Run with another setting from now on: a new worker beside the old one, then swap.
+        """Run with another setting from now on: a new crew beside the old one, then swap.
 
         Raises:
             StageError: the new one does not load; the old one goes on.
@@ -147,8 +148,8 @@ class StageSlot:
     def stats(self) -> StageStats:
         """Return what it did; for its CPU seconds see `Worker.cpu_s`."""
         with self._changed:
-            worker = self._worker
-            there = [one for one in (self._leaving, worker) if one is not None]
+            crew = self._crew
+            there = [one for one in (self._leaving, crew) if one is not None]
             recent = list(self._recent_ms)
             for one in there:
                 recent += one.recent_ms
@@ -158,9 +159,10 @@ class StageSlot:
         return StageStats(
             name=self.name,
             variant=self.variant.name,
-            loaded=worker is not None,
-            threads=worker.setting.threads if worker else None,
-            cpus=worker.setting.cpus if worker else None,
+            loaded=crew is not None,
+            layout=crew.setting.layout if crew else None,
+            threads=crew.setting.threads if crew else None,
+            cpus=crew.cpus if crew else None,
             loaded_mib=self._loaded_mib,
             answers=self.answers,
             runs=runs,
@@ -169,17 +171,15 @@ class StageSlot:
             cpu_s=cpu_s,
         )
 
-    def _start(self, setting: Setting) -> Worker:
-        mark = self._box.claim(self._cascade)
-        worker = Worker(self.title, self._open, setting, mark)
+    def _start(self, setting: Setting) -> Crew:
+        crew = Crew(self.title, self._cascade, self._open, setting, self._box)
         try:
-            worker.start()
+            crew.start()
         except Exception as error:
-            self._box.release(mark)
             self._retry_s = time.monotonic() + RETRY_S
             why = error.why if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
             raise StageError(f"cannot load {self.title}: {why}") from error
-        return worker
+        return crew
 
     def _open(self, threads: int) -> Model:
         shape = self.variant.inputs[0].shape
@@ -194,31 +194,30 @@ class StageSlot:
                 raise ModelError(self.title, difference)
         return model
 
-    def _put(self, worker: Worker | None) -> Worker | None:
-        """Let new requests use another worker (None: none); return the old one, with nobody in."""
+    def _put(self, crew: Crew | None) -> Crew | None:
+        """Let new requests use another crew (None: none); return the old one, with nobody in."""
         with self._changed:
-            old, self._worker = self._worker, worker
+            old, self._crew = self._crew, crew
             self._leaving = old
             self._changed.wait_for(lambda: old is None or not old.users)
         return old
 
-    def _drop(self, worker: Worker, cause: str, began: float) -> None:
+    def _drop(self, crew: Crew, cause: str, began: float) -> None:
         with memory.moving:
             before = memory.rss_bytes()
-            self._end(worker)
-            del worker
+            self._end(crew)
+            del crew
             memory.give_back()
             returned = max(0, before - memory.rss_bytes())
         self._report("unloaded", cause, began, returned_bytes=returned)
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, crew: Crew) -> None:
         with self._changed:
-            self._recent_ms.extend(worker.recent_ms)
-            self._runs += worker.runs
-            self._cpu_s += worker.cpu_s()
+            self._recent_ms.extend(crew.recent_ms)
+            self._runs += crew.runs
+            self._cpu_s += crew.cpu_s()
             self._leaving = None
-        worker.stop()
-        self._box.release(worker.mark)
+        crew.stop()
 
     def _report(
         self,
@@ -228,7 +227,7 @@ class StageSlot:
         loaded_mib: float | None = None,
         returned_bytes: int | None = None,
     ) -> None:
-        worker = self._worker
+        crew = self._crew
         self.emit(
             StageChanged(
                 change=change,
@@ -236,8 +235,8 @@ class StageSlot:
                 stage=self.name,
                 variant=self.variant.name,
                 cause=cause,
-                threads=worker.setting.threads if worker else None,
-                cpus=worker.setting.cpus if worker else None,
+                threads=crew.setting.threads if crew else None,
+                cpus=crew.cpus if crew else None,
                 took_ms=(time.perf_counter() - began) * 1e3,
                 rss_mib=memory.rss_bytes() / memory.MIB,
                 returned_bytes=returned_bytes,

@@ -1,9 +1,10 @@
 """A thread that owns one interpreter.
 
 It sets its own CPU mask and niceness before it builds the interpreter, whose pool threads inherit
-both. Another number of threads, another mask or another niceness is a new worker beside the old
-one: no request waits for the change, and a thread that starts at the process's own niceness needs
-no privilege to be nicer or less nice than the one before.
+both; then it reads back what every one of these threads really has. Another number of threads,
+another mask or another niceness is a new worker beside the old one: no request waits for the
+change, and a thread that starts at the process's own niceness needs no privilege to be nicer or
+less nice than the one before.
 """
 
 import os
@@ -11,10 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ from agent.affinity import get_cpus, get_nice, set_cpus, set_nice
 from agent.runner.blackbox import Mark
 from agent.runner.control import StageTarget
 from protocols.inference.runtime import Model, ModelError
+from protocols.schedule import Layout
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 Tensors = list[NDArray[Any]]
 
@@ -36,12 +40,13 @@ _CLOCK_OF_THREAD = 6
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a worker runs: what its plan asks for, cut by what the process may use."""
+    """How a stage runs: what its plan asks for, cut by what the process may use."""
 
     threads: int
     cpus: tuple[int, ...] | None
     nice: int
     asked_threads: int = field(compare=False)
+    layout: Layout = "intra-op"
 
     @classmethod
     def of(cls, target: StageTarget) -> "Setting":
@@ -52,11 +57,24 @@ class Setting:
         allowed = set(get_cpus() or range(os.cpu_count() or 1))
         mask = (allowed & set(target.cpus) if target.cpus is not None else set()) or allowed
         cpus = None if target.cpus is None else tuple(sorted(mask))
-        return cls(min(target.threads, len(mask)), cpus, target.nice, target.threads)
+        threads = min(target.threads, len(mask))
+        return cls(threads, cpus, target.nice, target.threads, target.layout)
+
+    def workers(self) -> "tuple[Setting, ...]":
+        """Return the setting of each worker: of replicas, one thread each, on CPUs of their own."""
+        if self.layout != "replicas":
+            return (self,)
+        cpus = self.cpus
+        return tuple(
+            replace(self, threads=1, cpus=None if cpus is None else (cpus[number % len(cpus)],))
+            for number in range(self.threads)
+        )
 
     def explained(self, cause: str, before: "Setting | None" = None) -> str:
         """Return a cause, with what the number of threads alone would not tell a person."""
         notes = [cause]
+        if before is not None and before.layout != self.layout:
+            notes.append(f"layout {before.layout} -> {self.layout}")
         if before is not None and before.nice != self.nice:
             notes.append(f"nice {before.nice} -> {self.nice}")
         if self.threads < self.asked_threads:
@@ -85,19 +103,32 @@ class Job:
 
 
 class Worker:
-    """A thread, its interpreter, and the requests inside."""
+    """A thread and its interpreter; it takes jobs from a queue that others may share.
+
+    Args:
+        name: of the thread.
+        opener: opens the model with so many threads.
+        setting: how it runs.
+        mark: of the black box.
+        jobs: where its work comes from; None ends it.
+    """
 
     def __init__(
-        self, name: str, opener: Callable[[int], Model], setting: Setting, mark: Mark
+        self,
+        name: str,
+        opener: Callable[[int], Model],
+        setting: Setting,
+        mark: Mark,
+        jobs: "SimpleQueue[Job | None]",
     ) -> None:
-        self.setting = setting
-        self.users = 0
+        self.setting, self.mark = setting, mark
         self.recent_ms: deque[float] = deque(maxlen=RECENT)
         self.runs = 0
-        self._opener, self.mark = opener, mark
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.cpus: tuple[int, ...] | None = None
+        """Where its threads may run, as they say themselves; None: the platform does not tell."""
+        self._opener, self._jobs = opener, jobs
         self._opened = Job(())
-        self._clocks: tuple[int, ...] = ()
+        self._thread_ids: tuple[int, ...] = ()
         self._cpu_before_s = 0.0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -113,22 +144,8 @@ class Worker:
             self._thread.join()
             raise self._opened.error
 
-    def answer(self, samples: Sequence[Sequence[NDArray[Any]]]) -> list[Tensors]:
-        """Run the samples one by one; each has one array for every input of the model.
-
-        Raises:
-            ModelError: the interpreter gave up.
-        """
-        job = Job(samples)
-        self._jobs.put(job)
-        job.done.acquire()
-        if job.error is not None:
-            raise job.error
-        return job.answers
-
-    def stop(self) -> None:
-        """End the thread and drop its interpreter; nobody may be inside."""
-        self._jobs.put(None)
+    def join(self) -> None:
+        """Wait until it has taken its None and dropped its interpreter."""
         self._thread.join()
 
     def cpu_s(self) -> float:
@@ -137,7 +154,7 @@ class Worker:
         Loading is not in it, and neither is the work of the connections' threads (HTTP, JSON,
         gates). Pool threads spin for a moment after each answer; that is in it, as it is spent.
         """
-        return max(0.0, sum(map(_clock_s, self._clocks)) - self._cpu_before_s)
+        return max(0.0, sum(map(_clock_s, self._thread_ids)) - self._cpu_before_s)
 
     def _work(self) -> None:
         model = self._open()
@@ -162,9 +179,22 @@ class Worker:
             return None
         own = threading.get_native_id()
         python = {thread.native_id for thread in threading.enumerate()}
-        self._clocks = (own, *(_tasks() - threads_before - python))
-        self._cpu_before_s = sum(map(_clock_s, self._clocks))
+        self._thread_ids = (own, *(_tasks() - threads_before - python))
+        self.cpus = self._placed()
+        self._cpu_before_s = sum(map(_clock_s, self._thread_ids))
         return model
+
+    def _placed(self) -> tuple[int, ...] | None:
+        """Return the CPUs that its threads have; one that has others gets the mask first."""
+        wanted = self.setting.cpus
+        masks = [get_cpus(thread_id) for thread_id in self._thread_ids]
+        if wanted is not None:
+            masks = [
+                mask if mask is None or set(mask) <= set(wanted) else set_cpus(wanted, thread_id)
+                for thread_id, mask in zip(self._thread_ids, masks, strict=True)
+            ]
+        known = [mask for mask in masks if mask is not None]
+        return tuple(sorted({cpu for mask in known for cpu in mask})) if known else None
 
     def _run(self, model: Model, job: Job) -> None:
         try:

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     _log_to_stderr(asked.verbose)
     faulthandler.enable()
     try:
-        sys.exit(_run(asked) if asked.command == "run" else _check(asked))
+        sys.exit(_COMMANDS[asked.command](asked))
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(CANNOT_START)
@@ -44,6 +44,18 @@ def _check(asked: argparse.Namespace) -> int:
         sys.stdout.write(f"{'ok  ' if finding.good else 'FAIL'} {finding.text}\n")
         good = good and finding.good
     return 0 if good else CANNOT_START
+
+
+def _tune(asked: argparse.Namespace) -> int:
+    from agent.tune import tune_device, tune_files  # noqa: PLC0415 - `run` never needs it
+
+    as_json = asked.output == "json"
+    if asked.files:
+        return tune_files(asked.files, asked.watts_per_cpu, as_json=as_json)
+    return tune_device(_config(asked), as_json=as_json)
+
+
+_COMMANDS = {"run": _run, "check": _check, "tune": _tune}
 
 
 def _config(asked: argparse.Namespace) -> Config:
@@ -78,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("run", "run until SIGTERM"),
         ("check", "say what would keep it from running"),
+        ("tune", "measure how the models of this device, or FILEs, run best"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, metavar="FILE", help="agent.toml")
@@ -88,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--state", metavar="DIR", help="where artifacts and state are kept")
         command.add_argument("--listen", metavar="HOST:PORT", help="default: 127.0.0.1:8000")
         command.add_argument("-v", "--verbose", action="store_true", help="log more")
+    tune = commands.choices["tune"]
+    tune.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a .tflite file")
+    tune.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    tune.add_argument(
+        "--watts-per-cpu", type=float, metavar="W", help="estimate energy (FILEs): of a busy CPU"
+    )
     commands.add_parser("version", help="print the version")
     return parser
 

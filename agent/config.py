@@ -78,6 +78,15 @@ class FetchSection(Section):
     give_up_s: float = Field(GIVE_UP_S, gt=0, le=3600)
 
 
+class TuneSection(Section):
+    """`[tune]`: whether the device measures its models when it idles, and after how long."""
+
+    auto: bool = True
+    idle_s: float = Field(60.0, ge=1)
+    watts_per_cpu: float | None = Field(None, gt=0)
+    """What one busy CPU takes: with it, energy is estimated where nothing measures it."""
+
+
 class Config(Section):
     """All that the agent is told at its start."""
 
@@ -91,6 +100,7 @@ class Config(Section):
     sensors: SensorsSection = SensorsSection()
     telemetry: TelemetrySection = TelemetrySection()
     fetch: FetchSection = FetchSection()
+    tune: TuneSection = TuneSection()
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str) -> Self:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.runner.control import FromRunner
+from agent.tuner.request import Line
 from protocols.bundle import ArtifactRef
 
 
@@ -71,6 +72,22 @@ class RunnerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class TunerSaid:
+    """A line of the tuner's process."""
+
+    pid: int
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class TunerExited:
+    """The tuner's process has ended."""
+
+    pid: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A signal asks us to end."""
 
@@ -86,6 +103,8 @@ Message = (
     | FetchProgress
     | RunnerSaid
     | RunnerExited
+    | TunerSaid
+    | TunerExited
     | Stop
 )
 Inbox = queue.SimpleQueue[Message]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from agent.cascades.desired import DesiredDocument
 from agent.cascades.reconciler import Reconciler
+from agent.cascades.tunable import by_artifact, chains, tunable
 from agent.config import Config
 from agent.inbox import (
     Connected,
@@ -22,6 +23,8 @@ from agent.inbox import (
     RunnerExited,
     RunnerSaid,
     Stop,
+    TunerExited,
+    TunerSaid,
 )
 from agent.inner_loop import InnerLoop
 from agent.processes.child import RunnerProcess
@@ -39,9 +42,12 @@ from agent.storage.bundles import BundleStore
 from agent.storage.fetch import Fetcher
 from agent.storage.files import claim
 from agent.storage.ledger import LedgerFile
+from agent.storage.profiles import ProfileFile
 from agent.timer import Timer
+from agent.tuner.request import TuneRequest
+from agent.tuner.tuning import Subjects, Tuning
 from agent.watchdog import Watchdog
-from protocols.device import Reported
+from protocols.device import Inventory, Reported
 from protocols.errors import SluiceError
 from protocols.memory import budget_mib
 
@@ -72,6 +78,8 @@ class Supervisor:
         hardware = read_hardware(config.sensors.sysroot)
         endpoints = tuple(listener.url for listener in self._listeners)
         inventory = take_inventory(config, hardware, endpoints)
+        self._tuning = _tuning(config, inventory, self.inbox)
+        inventory = inventory.with_(profiles=self._tuning.profiles)
         self._session = Session(config, inventory, self.inbox)
         self._publisher = self._session.publisher
         self._watchdog, self._signatures = Watchdog(), SignatureChecker()
@@ -80,7 +88,7 @@ class Supervisor:
         self._document = DesiredDocument(
             config.id, keys, self._signatures.holds, self._ledger, self._publisher
         )
-        sensors = Sensors(config.sensors.sysroot, self._swap.pids)
+        sensors = Sensors(config.sensors.sysroot, self._pids)
         self._inner_loop = InnerLoop(sensors, self._document.schedule, config.sensors.interval_s)
         self._losses = LossWatch(self._publisher)
         self._fetcher, self._reconciler = self._make_reconciler(config, hardware)
@@ -122,6 +130,7 @@ class Supervisor:
         self._watchdog.stopping()
         self._publisher.say_offline()
         self._fetcher.stop()
+        self._tuning.stop()
         self._drain()
         self._swap.kill()
         self._session.leave()
@@ -150,6 +159,8 @@ class Supervisor:
                 self._runner_did(self._swap.heard(message))
             case RunnerExited():
                 self._runner_did(self._swap.exited(message))
+            case TunerSaid() | TunerExited():
+                self._tuner_did(message)
             case Stop(name):
                 self._stopping = True
                 self._publisher.event("stopping", f"the agent stops: {name}")
@@ -205,10 +216,14 @@ class Supervisor:
         self._session.insist()
         self._report()
         self._looked_s = time.monotonic()
+        rungs = self._inner_loop.rungs
+        self._tuning.look(self._inner_loop.sample, rungs, self._subjects, self._looked_s)
 
     def _try_again(self) -> None:
         """Do what was not possible when it was asked for."""
         self._ledger.settle()
+        if self._tuning.reload():
+            self._session.learned(self._tuning.profiles)
         if self._document.retry():
             self._reconciler.renewed()
         else:
@@ -220,6 +235,7 @@ class Supervisor:
                 self._counted = None
             elif isinstance(outcome, Counted):
                 self._counted = outcome
+                self._compare(outcome)
                 if self._measure_by_s < _NEVER_S:
                     self._publish_measurements()
         if self._swap.serving is None:
@@ -227,6 +243,30 @@ class Supervisor:
         self._reconciler.happened(outcomes)
         if outcomes:
             self._report()
+
+    def _compare(self, counted: Counted) -> None:
+        """Tell the tuner what requests cost and how long they take."""
+        stats = counted.stats.cascades
+        stages = by_artifact(self._reconciler.serving(), stats)
+        self._tuning.counted(stats, stages, self._inner_loop.rungs, time.monotonic())
+
+    def _tuner_did(self, message: TunerSaid | TunerExited) -> None:
+        now_s, before = time.monotonic(), self._tuning.profiles
+        if isinstance(message, TunerExited):
+            self._tuning.exited(message, now_s)
+        elif words := self._tuning.said(message, now_s):
+            self._publisher.event("tuned", words)
+        if self._tuning.profiles != before:
+            self._session.learned(self._tuning.profiles)
+
+    def _subjects(self) -> Subjects:
+        """What the tuner may measure: the models of what serves."""
+        serving = self._reconciler.serving()
+        return tunable(serving, self._reconciler.folder), chains(serving)
+
+    def _pids(self) -> tuple[int, ...]:
+        """Our own processes: what they use is no foreign load."""
+        return (*self._swap.pids(), *self._tuning.pids())
 
     def _publish_measurements(self) -> None:
         self._measure_by_s = _NEVER_S
@@ -302,3 +342,18 @@ class Supervisor:
             budget_mib=budget_mib(hardware.memory_mib, hardware.memory_limit_mib),
         )
         return fetcher, reconciler
+
+
+def _tuning(config: Config, inventory: Inventory, inbox: Inbox) -> Tuning:
+    cpus = tuple(sorted(cpu for group in inventory.cores for cpu in group.cpus))
+    runtime, kernel = inventory.runtime or "none", inventory.kernel
+    blank = TuneRequest(
+        models=(),
+        cores=inventory.cores,
+        runtime=runtime,
+        kernel=kernel,
+        watts_per_cpu=config.tune.watts_per_cpu,
+    )
+    profiles = ProfileFile(config.state_dir / "profiles.json", runtime, kernel, cpus)
+    idle_s = config.tune.idle_s if config.tune.auto and inventory.runtime else None
+    return Tuning(profiles, blank, idle_s, inbox.put)

@@ -45,7 +45,7 @@ class ProfileKey(Part):
 
     artifact: Sha256
     runtime: str = Field(max_length=128, description="interpreter and version")
-    kernel: str = Field(max_length=128)
+    kernel: str | None = Field(None, max_length=128)
     cpus: tuple[int, ...] = Field(max_length=1024, description="the allowed mask, in order")
 
 

@@ -6,6 +6,7 @@ any time and does nothing when all is as it should be.
 
 import logging
 import time
+from pathlib import Path
 from typing import Protocol
 
 from agent.cascades.choice import Choice, Facts, choose, kept_artifacts
@@ -29,7 +30,7 @@ from agent.sensors.oom import OomCount
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.bundles import BundleStore
 from agent.storage.ledger import LedgerFile
-from protocols.bundle import ArtifactRef
+from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import ReportedCascade, Sample
 
@@ -158,6 +159,15 @@ class Reconciler:
         need = sum(self._need_mib(desired, c, residency) for c in serving.cascades)
         line = self._document.schedule.thresholds.get("memory_available_percent")
         return leaves_room(sample, need, residency, line)
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifacts are, each named by its SHA-256."""
+        return self._store.folder
+
+    def serving(self) -> tuple[tuple[DesiredCascade, Bundle], ...]:
+        """Return what answers now, with its bundles."""
+        return tuple((one, self._bundles.bundle(one)) for one in self._running().serving)
 
     # --- facts
 

@@ -66,11 +66,16 @@ class Publisher:
         """Say all that a new connection must know, in the order in which readers want it."""
         self._online = True
         self.say_online()
-        self._send("inventory", inventory.encode(), retain=True)
+        self.describe(inventory)
         if self._reported:
             self._send("reported", self._reported, retain=True)
         while self._events:
             self._send("events", self._events.popleft().encode())
+
+    def describe(self, inventory: Inventory) -> None:
+        """Publish the retained inventory; without a broker the next connection brings it."""
+        if self._online:
+            self._send("inventory", inventory.encode(), retain=True)
 
     def disconnected(self) -> None:
         """Keep events from now on."""

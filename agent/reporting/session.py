@@ -9,6 +9,7 @@ from agent.reporting.inventory import agent_version
 from agent.reporting.publisher import Publisher
 from protocols.device import Inventory, Status
 from protocols.link import Link, Will
+from protocols.profile import StageProfile
 from protocols.topics import Topics
 
 log = logging.getLogger("sluice.session")
@@ -62,6 +63,11 @@ class Session:
         log.info("connected to %s", self._broker.url)
         self._connected = True
         self.publisher.connected(self._inventory)
+
+    def learned(self, profiles: tuple[StageProfile, ...]) -> None:
+        """Say what has been measured of the models, now and at every later connection."""
+        self._inventory = self._inventory.with_(profiles=profiles)
+        self.publisher.describe(self._inventory)
 
     def disconnected(self, reason: str) -> None:
         """Keep what there is to say."""

@@ -28,7 +28,7 @@ class TuneRequest(Message):
     )
     cores: tuple[CoreClass, ...]
     runtime: str
-    kernel: str
+    kernel: str | None = None
     watts_per_cpu: float | None = Field(None, gt=0)
 
 

@@ -17,10 +17,18 @@ class Picture:
 
     def __post_init__(self) -> None:
         self.memory(self.total_mib * 3 // 4)
-        lines = ["cpu 100 0 100 100000 0 0 0 0 0 0"]
-        lines += [f"cpu{n} 25 0 25 25000 0 0 0 0 0 0" for n in range(self.cpus)]
-        self._write("proc/stat", "\n".join(lines) + "\n")
+        self.processor(busy_s=2.0, idle_s=1000.0)
         self._write("sys/devices/system/cpu/online", f"0-{self.cpus - 1}\n")
+
+    def processor(self, busy_s: float, idle_s: float) -> None:
+        """Set what all CPUs together have done since the boot."""
+        busy, idle = round(busy_s * _TICKS), round(idle_s * _TICKS)
+        lines = [f"cpu {busy} 0 0 {idle} 0 0 0 0 0 0"]
+        lines += [
+            f"cpu{n} {busy // self.cpus} 0 0 {idle // self.cpus} 0 0 0 0 0 0"
+            for n in range(self.cpus)
+        ]
+        self._write("proc/stat", "\n".join(lines) + "\n")
 
     def memory(self, available_mib: int) -> None:
         """Set what is available."""

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from protocols.governor import Change, State, Step, rungs, start, step
 from protocols.device import Sample
+from protocols.governor import Change, State, Step, rungs, start, step
 from protocols.schedule import (
     DEFAULT_THRESHOLDS,
     LADDER_OF,

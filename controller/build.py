@@ -77,7 +77,7 @@ def build(
         ladder_of(plans, choice, found, judged.base) for choice, found in judged.calibrations
     )
     warnings = tuple(warnings_of(recipe, plans, given, judged, ladders))
-    return Built(ref, bundle, ladders, judged.accuracy, warnings)
+    return Built(ref, bundle, ladders, judged.accuracy, warnings, judged.fitted)
 
 
 def _read(recipe: Recipe) -> Samples | None:

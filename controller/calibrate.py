@@ -169,7 +169,7 @@ def calibrate(
         for stage, record in gates.items()
     }
     thresholds = np.array([[at for at, _ in found[stage]] for stage in gates])
-    exits = _exits([record.confidence for record in gates.values()], thresholds)
+    exits = where_left([record.confidence for record in gates.values()], thresholds)
     right = np.stack([*(record.right for record in gates.values()), last_right])
     return Calibration(
         eps=tuple(steps),
@@ -197,10 +197,15 @@ def calibrate(
     )
 
 
-def _exits(
+def where_left(
     confidence: Sequence[NDArray[np.floating[Any]]], thresholds: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Return where each sample leaves, [steps, n]; thresholds are [gates, steps]."""
+    """Return which stage that can answer does, [steps, n].
+
+    Args:
+        confidence: of each gate, in order, [n].
+        thresholds: [gates, steps].
+    """
     leaves = np.stack(
         [
             np.asarray(row)[None, :] >= at[:, None]

@@ -1,43 +1,37 @@
 """What a certificate would say: the three metrics, with and without temperature scaling.
 
-The samples are halved: the first half fits the temperatures, the other one certifies, for all
-alike. The runner has no temperature: what scaling would gain is shown, and cannot be deployed.
+The samples are halved: one half fits the temperatures and chooses among the six ways, the other one
+certifies all six alike. So what is recommended is certified by samples that have not chosen it, and
+`ctl cascade build` with `--temperature auto`, which halves in the same way, finds the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controller import temperature
-from controller.calibrate import (
-    DELTA,
-    EPS_LADDER,
-    Calibration,
-    GateRecord,
-    calibrate,
-    samples_needed,
-)
+from controller.calibrate import Calibration, GateRecord, calibrate
 from controller.catalog import Catalog
 from controller.compress.metrics import calibration_error
 from controller.errors import BuildError
-from controller.golden import classes_of
 from controller.judge import as_tensor, take_in
 from controller.recipe import Recipe
 from controller.resolve import Choice, OnModel, StagePlan, choices, resolve
 from controller.samples import Samples, read_samples
 from controller.scores import OnAnswers, Runs, check_scores, gate_record
 from controller.search import METRICS, expected_cost
-from protocols.bundle import Metric
-from protocols.inference.gate import confidence, probabilities, score_kind
+from protocols.bundle import Metric, ScoreKind
+from protocols.inference.gate import score_kind
 
-_SEED = 0
+_WORTH_SCALING = 0.05
+"""A cascade whose probabilities are calibrated may take so much longer: costs are estimates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a temperature does to one gated stage, on the half that certifies.
+    """What a temperature does to one stage that answers, on the half that certifies.
 
     Attributes:
         temperature: that was fitted on the other half.
@@ -63,12 +57,14 @@ class Trial:
         scaled: with the temperatures.
         calibration: what the half that certifies proves.
         answer_ms: expected for one answer at every step, by the needs of the models.
+        chosen_ms: the same, expected by the half that fits.
     """
 
     metric: Metric
     scaled: bool
     calibration: Calibration
     answer_ms: tuple[float, ...]
+    chosen_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +80,37 @@ class DryRun:
     """Choices of variants that were not looked at."""
 
     def best(self, step: int) -> Trial:
-        """Return the deployable trial with the least expected time at a step of the ladder."""
-        return min((t for t in self.trials if not t.scaled), key=lambda t: t.answer_ms[step])
+        """Return what is recommended at a step of the ladder, by the half that fits.
+
+        It is the way of the least expected time; one with temperatures may take a little more, for
+        its answers say how sure they may be.
+        """
+        plain, scaled = (
+            min((t for t in self.trials if t.scaled is way), key=lambda t: t.chosen_ms[step])
+            for way in (False, True)
+        )
+        worth = scaled.chosen_ms[step] <= plain.chosen_ms[step] * (1 + _WORTH_SCALING)
+        return scaled if worth else plain
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The scores of one stage that can answer: as they are, and as logits."""
+    """The scores of one stage that can answer, and what it is to be judged by."""
 
     rows: NDArray[np.float32]
+    kind: ScoreKind
     logits: NDArray[np.float64]
-    right: NDArray[np.bool_]
-    plain: Mapping[Metric, NDArray[np.float64]]
+    y: NDArray[np.int64]
+
+    def records(self, degrees: float) -> dict[Metric, GateRecord]:
+        """Return how sure it is at a temperature, by metric, as the runner judges."""
+        return {
+            metric: gate_record(self.rows, self.kind, metric, self.y, degrees) for metric in METRICS
+        }
+
+
+_Records = Mapping[str, Mapping[Metric, GateRecord]]
+"""By stage that can answer, in order, and by metric."""
 
 
 def dry_run(
@@ -111,39 +126,52 @@ def dry_run(
         CatalogError, ArtifactError: a model is not in the catalog, or damaged there.
     """
     samples = _read(recipe)
-    fitted, certified = _halves(recipe, samples)
+    gates = sum(stage.metric is not None for stage in recipe.stages[:-1])
+    fitted, certified = temperature.halves(len(samples.x), gates)
     plans = resolve(catalog, recipe, samples.x.shape[1:], on_model)
     given, every = take_in(plans, samples), choices(plans)
     choice = every[0]
     with Runs(plans, as_tensor(given.spec), samples.x, on_answers) as runs:
         found = {p.name: _answers(runs, p, choice, given.y) for p in plans if p.answers}
-    last = plans[-1].name
-    gates = [name for name in found if name != last]
     temperatures = {
-        name: temperature.fit(found[name].logits[fitted], given.y[fitted]) for name in gates
+        name: temperature.fit(one.logits[fitted], one.y[fitted]) for name, one in found.items()
     }
-    scaled = {name: _scaled(found[name], temperatures[name]) for name in gates}
+    plain = {name: one.records(1.0) for name, one in found.items()}
+    scaled = {name: one.records(temperatures[name]) for name, one in found.items()}
     trials = []
     for metric in METRICS:
-        plain = {name: found[name].plain for name in gates}
-        for is_scaled, confidences in ((False, plain), (True, scaled)):
-            records = {
-                name: GateRecord(confidences[name][metric][certified], found[name].right[certified])
-                for name in gates
-            }
-            calibration = calibrate(records, last, found[last].right[certified])
-            costs = _costs(plans, choice, calibration)
-            trials.append(Trial(metric, is_scaled, calibration, costs))
+        for is_scaled, records in ((False, plain), (True, scaled)):
+            proved = _calibrate(records, metric, certified)
+            chosen = _calibrate(records, metric, fitted)
+            costs = _costs(plans, choice, chosen, [chosen.eps.index(eps) for eps in proved.eps])
+            steps = range(len(proved.eps))
+            trials.append(
+                Trial(metric, is_scaled, proved, _costs(plans, choice, proved, steps), costs)
+            )
     return DryRun(
         variants=choice,
         fitted=len(fitted),
         certified=len(certified),
         scalings={
-            name: _scaling(found[name], scaled[name], given.y, certified, temperatures[name])
-            for name in gates
+            name: _scaling(one, plain[name], scaled[name], certified, temperatures[name])
+            for name, one in found.items()
         },
         trials=tuple(trials),
         left_out=len(every) - 1,
+    )
+
+
+def _calibrate(records: _Records, metric: Metric, part: NDArray[np.int64]) -> Calibration:
+    """Certify all gates with one metric on some of the samples."""
+    *gates, last = records
+    judged = {name: records[name][metric] for name in records}
+    return calibrate(
+        {
+            name: GateRecord(judged[name].confidence[part], judged[name].right[part])
+            for name in gates
+        },
+        last,
+        judged[last].right[part],
     )
 
 
@@ -161,24 +189,6 @@ def _read(recipe: Recipe) -> Samples:
     return samples
 
 
-def _halves(recipe: Recipe, samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide the samples by a seeded draw.
-
-    Raises:
-        BuildError: one half is too small to certify the widest step.
-    """
-    gates, n = sum(stage.metric is not None for stage in recipe.stages[:-1]), len(samples.x)
-    needed = samples_needed(EPS_LADDER[-1] / gates, DELTA / len(EPS_LADDER) / gates)
-    if n // 2 < needed:
-        raise BuildError(
-            f"cannot calibrate {recipe.name} with {n} samples: one half fits temperatures, the "
-            f"other certifies, and {EPS_LADDER[-1]:.0%} alone takes {needed}; give at least "
-            f"{2 * needed} (2,000 are a good number)"
-        )
-    order = np.random.default_rng(_SEED).permutation(n)
-    return np.sort(order[n // 2 :]), np.sort(order[: n // 2])
-
-
 def _answers(runs: Runs, plan: StagePlan, choice: Choice, y: NDArray[np.int64]) -> _Answers:
     rows, candidate = runs.scores(plan.name, choice), plan.candidate(choice[plan.name])
     check_scores(rows, plan.name, candidate)
@@ -188,32 +198,17 @@ def _answers(runs: Runs, plan: StagePlan, choice: Choice, y: NDArray[np.int64]) 
         raise BuildError(
             f"cannot calibrate: {plan.name} tells {z.shape[1]} classes apart, a label is {y.max()}"
         )
-    plain = {
-        metric: np.asarray(gate_record(rows, kind, metric, y).confidence, np.float64)
-        for metric in METRICS
-    }
-    return _Answers(rows, z, classes_of(rows, kind) == y, plain)
-
-
-def _scaled(answers: _Answers, degrees: float) -> dict[Metric, NDArray[np.float64]]:
-    """Return how sure a stage is at a temperature, by the runner's own arithmetic."""
-    chances = [
-        probabilities(row, "logits") for row in (answers.logits / degrees).astype(np.float32)
-    ]
-    return {
-        metric: np.array([confidence(row, metric) for row in chances], np.float64)
-        for metric in METRICS
-    }
+    return _Answers(rows, kind, z, y)
 
 
 def _scaling(
     answers: _Answers,
-    scaled: Mapping[Metric, NDArray[np.float64]],
-    y: NDArray[np.int64],
+    plain: Mapping[Metric, GateRecord],
+    scaled: Mapping[Metric, GateRecord],
     certified: NDArray[np.int64],
     degrees: float,
 ) -> Scaling:
-    z, labels = answers.logits[certified], y[certified]
+    z, labels = answers.logits[certified], answers.y[certified]
     before, after = (temperature.softmax(z, at).astype(np.float32) for at in (1.0, degrees))
     return Scaling(
         temperature=degrees,
@@ -223,15 +218,17 @@ def _scaling(
         nll_after=temperature.likelihood_loss(z, labels, degrees),
         reordered={
             metric: temperature.reordered(
-                answers.plain[metric][certified], scaled[metric][certified]
+                plain[metric].confidence[certified], scaled[metric].confidence[certified]
             )
             for metric in METRICS
         },
     )
 
 
-def _costs(plans: Sequence[StagePlan], choice: Choice, found: Calibration) -> tuple[float, ...]:
-    """Return the expected time of an answer at every step; stages that are read count as read."""
+def _costs(
+    plans: Sequence[StagePlan], choice: Choice, found: Calibration, steps: Iterable[int]
+) -> tuple[float, ...]:
+    """Return the expected time of an answer at some steps; stages that are read count as read."""
     asked, costs = [plan for plan in plans if plan.answers], []
     behind = 0.0
     for plan in plans:
@@ -239,4 +236,4 @@ def _costs(plans: Sequence[StagePlan], choice: Choice, found: Calibration) -> tu
         if plan in asked:
             costs.append(behind)
             behind = 0.0
-    return tuple(expected_cost(costs, found, step) for step in range(len(found.eps)))
+    return tuple(expected_cost(costs, found, step) for step in steps)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from controller.calibrate import GateRecord, binomial_tail
 from controller.catalog import Catalog
 from controller.compress.evaluate import Interval, wilson
+from controller.compress.metrics import calibration_error
 from controller.errors import BuildError
 from controller.judge import as_tensor
 from controller.recipe import StageRecipe
@@ -18,6 +19,7 @@ from controller.samples import Samples
 from controller.scores import OnAnswers, Runs, check_scores, gate_record
 from controller.search import upper_bound
 from protocols.bundle import Bundle, Certificate, Stage
+from protocols.inference.gate import probabilities
 
 _SURE = 0.05
 
@@ -71,6 +73,7 @@ class Evaluation:
     Attributes:
         samples: how many.
         accuracy: of the cascade; `interval`: Wilson's, 95%.
+        calibration_error: of the probabilities that it answers, at the stages' temperatures.
         stages: in order.
         answer_ms: expected for one answer, one thread, where the models were added.
         last_ms: of the last stage alone, with what it reads.
@@ -81,6 +84,7 @@ class Evaluation:
     samples: int
     accuracy: float
     interval: Interval
+    calibration_error: float
     stages: tuple[StageShare, ...]
     answer_ms: float
     last_ms: float
@@ -139,6 +143,7 @@ def evaluate(
         samples=len(y),
         accuracy=float(hits.mean()),
         interval=wilson(int(hits.sum()), len(y)),
+        calibration_error=_calibration_error(answers, exits, y),
         stages=stages,
         answer_ms=sum(asked[p.name] * p.candidates[0].needs.answer_ms for p in plans),
         last_ms=sum(p.candidates[0].needs.answer_ms for p in plans if p.name in last),
@@ -216,6 +221,7 @@ def _plan(catalog: Catalog, stage: Stage, choice: Choice, *, last: bool) -> Stag
         scores=variant.scores,
         needs=variant.needs,
         runtime="",
+        runtimes=variant.runtimes,
         is_file=False,
     )
     metric = None if last else stage.metric
@@ -229,6 +235,7 @@ class _Answers:
 
     stage: str
     record: GateRecord
+    chances: NDArray[np.float32]
 
 
 def _answers(
@@ -237,7 +244,9 @@ def _answers(
     rows = runs.scores(plan.name, choice)
     check_scores(rows, plan.name, plan.candidates[0])
     kind = next(v.score_kind for v in stage.variants if v.name == choice[stage.name])
-    return _Answers(plan.name, gate_record(rows, kind, plan.metric or "max_prob", y))
+    record = gate_record(rows, kind, plan.metric or "max_prob", y, stage.temperature)
+    chances = np.stack([probabilities(row, kind, stage.temperature) for row in rows])
+    return _Answers(plan.name, record, chances)
 
 
 def _exits(
@@ -252,6 +261,13 @@ def _exits(
     leaves.append(np.ones(len(answers[-1].record.right), np.bool_))
     where: NDArray[np.int64] = np.stack(leaves).argmax(axis=0)
     return where
+
+
+def _calibration_error(
+    answers: Sequence[_Answers], exits: NDArray[np.int64], y: NDArray[np.int64]
+) -> float:
+    answered = np.stack([one.chances for one in answers])[exits, np.arange(len(y))]
+    return calibration_error(answered, y)
 
 
 def _shares(

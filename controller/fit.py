@@ -81,10 +81,12 @@ def forms(
     if device.inventory is not None and device.inventory.runtime is None:
         raise FitError(f"{where}: it has no interpreter; install ai-edge-litert there")
     _check_insisted(where, bundle, deployment.variants)
+    stages = _runnable(where, bundle, deployment.variants, device)
     schedule = row_of(deployment, bundle)
     pins = device.pins.pins if device.pins is not None else ()
     whole = [
-        _form(bundle, choice, (), schedule, pins) for choice in _choices(bundle, deployment, where)
+        _form(bundle, choice, (), schedule, pins)
+        for choice in _choices(bundle, stages, deployment, where)
     ]
     room = math.inf if budget_mib is None else max(0.0, budget_mib)
     ladder = _falling(form for form in whole if form.resident_mib <= room)
@@ -161,9 +163,38 @@ def _check_insisted(where: str, bundle: Bundle, insisted: Mapping[str, str]) -> 
             raise FitError(f"{where}: {error}") from error
 
 
-def _choices(bundle: Bundle, deployment: Deployment, where: str) -> list[dict[str, str]]:
+def _runnable(
+    where: str, bundle: Bundle, insisted: Mapping[str, str], device: Device
+) -> tuple[Stage, ...]:
+    """Return the stages with those variants alone that the device's interpreter answers right with.
+
+    Raises:
+        FitError: a stage has none, or a person insists on another.
+    """
+    runtime = device.inventory.runtime if device.inventory is not None else None
+    if runtime is None:
+        return bundle.stages
+    stages = []
+    for stage in bundle.stages:
+        wanted = [v for v in stage.variants if insisted.get(stage.name, v.name) == v.name]
+        if not any(variant.runs_in(runtime) for variant in wanted):
+            needed = ", ".join(dict.fromkeys(name for v in wanted for name in v.runtimes))
+            names = ", ".join(variant.name for variant in wanted)
+            raise FitError(
+                f"{where}: stage {stage.name} as {names} needs {needed}, it has {runtime}; "
+                "give the stage another variant, for example int8"
+            )
+        kept = tuple(variant for variant in stage.variants if variant.runs_in(runtime))
+        stages.append(stage.with_(variants=kept))
+    return tuple(stages)
+
+
+def _choices(
+    bundle: Bundle, stages: Sequence[Stage], deployment: Deployment, where: str
+) -> list[dict[str, str]]:
     """Return the choices of variants, best first: by the sum of their places in the manifest."""
     insisted = deployment.variants
+    can_run = {stage.name: {variant.name for variant in stage.variants} for stage in stages}
     fixed = [c.variants for c in bundle.certificates] if _is_gated(bundle) else []
     allowed = [
         calibrated
@@ -176,7 +207,13 @@ def _choices(bundle: Bundle, deployment: Deployment, where: str) -> list[dict[st
         raise FitError(
             f"{where}: no gate was calibrated for {asked}; calibrated together are: {known}"
         )
-    chains = [_chain(bundle, {**insisted, **one}) for one in allowed or [{}]]
+    running = [one for one in allowed if all(v in can_run[s] for s, v in one.items())]
+    if allowed and not running:
+        raise FitError(
+            f"{where}: its interpreter answers right with no variants that were calibrated "
+            "together; build the cascade with variants in int8"
+        )
+    chains = [_chain(stages, {**insisted, **one}) for one in running or [{}]]
     unique = {tuple(choice.items()): choice for chain in chains for choice in chain}
     return sorted(unique.values(), key=lambda choice: _place(bundle, choice))
 
@@ -193,18 +230,18 @@ def _place(bundle: Bundle, choice: Mapping[str, str]) -> tuple[int, tuple[int, .
     return sum(places), places
 
 
-def _chain(bundle: Bundle, fixed: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def _chain(stages: Sequence[Stage], fixed: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Yield choices with these variants fixed, the others first at their best, then smaller.
 
     What shrinks next is the free stage that takes most: 16 stages of 16 variants have too many
     combinations to try them all.
     """
-    choice = {stage.name: fixed.get(stage.name, stage.variants[0].name) for stage in bundle.stages}
+    choice = {stage.name: fixed.get(stage.name, stage.variants[0].name) for stage in stages}
     while True:
         yield choice
         smaller = [
             (variant_of(stage, choice[stage.name]).needs.load_mib, stage.name, following)
-            for stage in bundle.stages
+            for stage in stages
             if stage.name not in fixed and (following := _smaller(stage, choice[stage.name]))
         ]
         if not smaller:

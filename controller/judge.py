@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.calibrate import Calibration, calibrate
+from controller import temperature
+from controller.calibrate import Calibration, GateRecord, calibrate, where_left
 from controller.errors import BuildError
 from controller.golden import classes_of
-from controller.recipe import Recipe
+from controller.recipe import AUTO, Recipe
 from controller.resolve import Candidate, Choice, StagePlan, choices
 from controller.samples import Samples, random_inputs
 from controller.scores import Runs, check_scores, gate_record
@@ -53,6 +54,10 @@ class Judged:
     """[n], where each sample leaves with the preferred choice."""
     accuracy: float | None = None
     """Of the preferred choice of a cascade without gates, where there are labels."""
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    """Of the stages that answer in a gated cascade."""
+    fitted: int = 0
+    """Samples that fitted temperatures, and certify nothing."""
 
 
 def take_in(plans: Sequence[StagePlan], samples: Samples | None) -> Given:
@@ -132,46 +137,85 @@ def judge(recipe: Recipe, plans: Sequence[StagePlan], given: Given, runs: Runs) 
     return Judged(kinds, classes, (), 0, np.zeros(len(given.samples.x), np.int64), accuracy)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What the stages that answer say of the labelled samples."""
+
+    answering: Sequence[StagePlan]
+    runs: Runs
+    kinds: Mapping[tuple[str, str], ScoreKind]
+    y: NDArray[np.int64]
+
+    def temperatures(self, choice: Choice, fits: NDArray[np.int64]) -> dict[str, float]:
+        """Return the stages' temperatures: what is asked for, or what these samples fit."""
+        found = {}
+        for plan in self.answering:
+            asked = plan.recipe.temperature
+            if asked == AUTO:
+                rows = self.runs.scores(plan.name, choice)[fits]
+                z = temperature.logits(rows, self.kinds[plan.name, choice[plan.name]])
+                asked = temperature.fit(z, self.y[fits])
+            found[plan.name] = asked
+        return found
+
+    def records(self, choice: Choice, temperatures: Mapping[str, float]) -> dict[str, GateRecord]:
+        """Return what every stage did, in order."""
+        return {
+            plan.name: gate_record(
+                self.runs.scores(plan.name, choice),
+                self.kinds[plan.name, choice[plan.name]],
+                plan.metric or "max_prob",
+                self.y,
+                temperatures[plan.name],
+            )
+            for plan in self.answering
+        }
+
+
 def _judge_gated(recipe: Recipe, plans: Sequence[StagePlan], given: Given, runs: Runs) -> Judged:
     answering = [plan for plan in plans if plan.answers]
     classes = _class_count(answering, recipe)
     given.samples.check_classes(classes)
+    fits, proves = _parts(recipe, len(given.y), len(answering) - 1)
     kinds: dict[tuple[str, str], ScoreKind] = {}
     for plan in answering:
         for candidate, rows in _each(plans, plan, runs):
             check_scores(rows, plan.name, candidate)
             kinds[plan.name, candidate.name] = score_kind(rows)
-    every = [(choice, _calibrate(plans, kinds, given, runs, choice)) for choice in choices(plans)]
-    useful = tuple((choice, found) for choice, found in every if found.saves)
+    scored, every = _Scored(answering, runs, kinds, given.y), choices(plans)
+    temperatures = scored.temperatures(every[0], fits)
+    tried = [(one, _calibrate(scored.records(one, temperatures), proves)) for one in every]
+    useful = tuple((choice, found) for choice, found in tried if found.saves)
     if not useful:
-        raise BuildError(_never(recipe, every[0][1]))
-    base = _base(recipe, useful[0][1].eps)
-    return Judged(kinds, classes, useful, base, useful[0][1].exits[base])
+        raise BuildError(_never(recipe, tried[0][1]))
+    choice, first = useful[0]
+    base = begins_at(recipe, first.eps)
+    exits = _exits(scored.records(choice, temperatures), first, base)
+    return Judged(kinds, classes, useful, base, exits, temperatures=temperatures, fitted=len(fits))
 
 
-def _calibrate(
-    plans: Sequence[StagePlan],
-    kinds: Mapping[tuple[str, str], ScoreKind],
-    given: Given,
-    runs: Runs,
-    choice: Choice,
-) -> Calibration:
-    last = plans[-1].name
-    records = {
-        plan.name: gate_record(
-            runs.scores(plan.name, choice),
-            kinds[plan.name, choice[plan.name]],
-            plan.metric or "max_prob",
-            given.y,
-        )
-        for plan in plans
-        if plan.answers
+def _parts(recipe: Recipe, n: int, gates: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the samples that fit temperatures, and those that certify."""
+    if recipe.fits:
+        return temperature.halves(n, gates)
+    return np.zeros(0, np.int64), np.arange(n)
+
+
+def _calibrate(records: Mapping[str, GateRecord], proves: NDArray[np.int64]) -> Calibration:
+    *gates, last = records
+    proved = {
+        stage: GateRecord(records[stage].confidence[proves], records[stage].right[proves])
+        for stage in gates
     }
-    return calibrate(
-        {stage: record for stage, record in records.items() if stage != last},
-        last,
-        records[last].right,
-    )
+    return calibrate(proved, last, records[last].right[proves])
+
+
+def _exits(records: Mapping[str, GateRecord], found: Calibration, step: int) -> NDArray[np.int64]:
+    """Return where every sample leaves at a step, [n], those that fitted temperatures too."""
+    confidence = [records[stage].confidence for stage in found.gates]
+    thresholds = [[ladder[step].threshold] for ladder in found.gates.values()]
+    (exits,) = where_left(confidence, np.array(thresholds))
+    return np.asarray(exits, np.int64)
 
 
 def _each(
@@ -257,8 +301,12 @@ def _kind_alone(
     return "raw" if spec.elements == 1 and kind == "logits" else kind
 
 
-def _base(recipe: Recipe, steps: Sequence[float]) -> int:
+def begins_at(recipe: Recipe, steps: Sequence[float]) -> int:
     """Return the step of the ladder that a cascade begins with.
+
+    Args:
+        recipe: what is asked for.
+        steps: eps of all gates together, rising.
 
     Raises:
         BuildError: the eps that a person wants is none of the ladder's steps.

@@ -65,6 +65,7 @@ def make_bundle(
                 reads=plan.recipe.reads,
                 variants=tuple(_variant(plan, one, judged.kinds) for one in plan.candidates),
                 metric=plan.metric,
+                temperature=judged.temperatures.get(plan.name, 1.0),
             )
             for plan in plans
         ),
@@ -79,8 +80,15 @@ def make_bundle(
             for choice, found in judged.calibrations
         ),
         golden=golden,
-        schedule=default_cascade_schedule(names, _THREADS, base_threshold=judged.base),
+        schedule=default_cascade_schedule(
+            names, _THREADS, base_threshold=judged.base, first=_first_answer(plans)
+        ),
     )
+
+
+def _first_answer(plans: Sequence[StagePlan]) -> int:
+    """Return how many stages the first answer takes: up to the first gate, with what it reads."""
+    return next((number for number, plan in enumerate(plans, 1) if plan.metric), 1)
 
 
 def _output(recipe: Recipe, last: Candidate, classes: int | None) -> SampleSpec:
@@ -106,4 +114,5 @@ def _variant(
         scores=one.scores,
         score_kind=kinds.get((plan.name, one.name), "raw"),
         needs=one.needs,
+        runtimes=one.runtimes,
     )

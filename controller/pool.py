@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from controller.scores import gate_record
 from controller.search import METRICS, Member, check_size
 from controller.trial import TrialError
 from protocols.inference.gate import score_kind
+from protocols.profile import EnergyMethod
 
-Cost = Literal["latency", "cpu", "bytes"]
-UNITS: dict[Cost, str] = {"latency": "ms", "cpu": "CPU ms", "bytes": "bytes"}
+Cost = Literal["latency", "cpu", "energy", "bytes"]
+
+_METHODS: tuple[EnergyMethod, ...] = get_args(EnergyMethod)
 
 _US_IN_MS, _S_IN_MS = 1e-3, 1e3
 
@@ -53,14 +55,16 @@ class Costs:
     """What an answer of each model costs.
 
     Attributes:
-        kind: latency (ms), cpu (CPU ms) or bytes (of the file).
+        kind: latency (ms), cpu (CPU ms), energy (mJ) or bytes (of the file).
         values: by name.
         source: where the figures come from, for people.
+        method: how energy was found; None: it was not.
     """
 
     kind: Cost
     values: Mapping[str, float]
     source: str
+    method: EnergyMethod | None = None
 
 
 def find_pool(catalog: Catalog, models: Sequence[str]) -> tuple[Entry, ...]:
@@ -113,12 +117,26 @@ def measured_costs(
     pool: Sequence[Entry],
     sample_shape: tuple[int, ...],
     on_step: OnStep = lambda *_: None,
+    watts: float | None = None,
 ) -> Costs:
     """Measure the pool: time and CPU in one run of a child process, the models in turns.
 
+    Args:
+        kind: what is measured.
+        pool: the models.
+        sample_shape: of one sample.
+        on_step: told how far it is.
+        watts: what one busy CPU draws; energy is CPU time times that.
+
     Raises:
+        BuildError: energy is asked for, and nobody says what a CPU draws.
         CompressError: a model does not run.
     """
+    if kind == "energy" and watts is None:
+        raise BuildError(
+            "cannot estimate energy: give --watts, what one busy CPU draws, or --profile FILE with "
+            "energy_mj and energy_method of each model"
+        )
     if kind == "bytes":
         sizes = {entry.name: float(entry.path.stat().st_size) for entry in pool}
         return Costs(kind, sizes, "sizes of the files")
@@ -127,39 +145,69 @@ def measured_costs(
         sample_shape=sample_shape,
         on_runs=lambda share: on_step("Timing, in turns", round(share * 100), 100),
     )
-    if kind == "cpu":
-        figures = [seconds * _S_IN_MS for seconds in found.cpu_s]
-    else:
+    if kind == "latency":
         figures = [one.median * _US_IN_MS for one in found.timings]
+    else:
+        figures = [seconds * _S_IN_MS for seconds in found.cpu_s]
     runs = found.timings[0].count
     values = {entry.name: value for entry, value in zip(pool, figures, strict=True)}
-    which = "mean CPU time" if kind == "cpu" else "median"
-    return Costs(kind, values, f"{which} of {runs} runs in turns, one thread, here")
+    which = "median" if kind == "latency" else "mean CPU time"
+    costs = Costs(kind, values, f"{which} of {runs} runs in turns, one thread, here")
+    return _times_watts(costs, watts) if kind == "energy" and watts is not None else costs
 
 
-def profile_costs(kind: Cost, pool: Sequence[Entry], path: Path) -> Costs:
+def _times_watts(costs: Costs, watts: float) -> Costs:
+    """Return energy, mJ, of CPU times, ms: an estimate, never closer than 30%."""
+    values = {name: cpu_ms * watts for name, cpu_ms in costs.values.items()}
+    return Costs("energy", values, f"{costs.source}, times {watts:g} W: an estimate", "model")
+
+
+def profile_costs(
+    kind: Cost, pool: Sequence[Entry], path: Path, watts: float | None = None
+) -> Costs:
     """Read costs from a file: `{"MODEL": {"latency_ms": 3.1, "cpu_ms": 3.0, "bytes": 7088}}`.
 
+    Energy is `"energy_mj": 9.5, "energy_method": "rail"` (meter, rail, battery or model), or with
+    `watts` the `cpu_ms` times these.
+
     Raises:
-        BuildError: it cannot be read, or lacks a model of the pool.
+        BuildError: it cannot be read, lacks a model of the pool, or mixes methods.
     """
-    key = {"latency": "latency_ms", "cpu": "cpu_ms", "bytes": "bytes"}[kind]
+    if kind == "energy" and watts is not None:
+        return _times_watts(profile_costs("cpu", pool, path), watts)
+    keys = {"latency": "latency_ms", "cpu": "cpu_ms", "energy": "energy_mj", "bytes": "bytes"}
+    key, method = keys[kind], None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         values = {entry.name: float(document[entry.name][key]) for entry in pool}
+        if kind == "energy":
+            method = _method(path, [document[entry.name]["energy_method"] for entry in pool])
     except OSError as error:
         raise BuildError(f"cannot read profile {path}: {error.strerror or error}") from error
     except KeyError as error:
+        more = f', "energy_method": {"|".join(_METHODS)}' if kind == "energy" else ""
         raise BuildError(
             f"cannot use profile {path}: no {error.args[0]!r}; it takes "
-            f'{{"MODEL": {{"{key}": NUMBER}}}} for each of {", ".join(e.name for e in pool)}'
+            f'{{"MODEL": {{"{key}": NUMBER{more}}}}} for each of {", ".join(e.name for e in pool)}'
         ) from error
     except (ValueError, TypeError, UnicodeError) as error:
         raise BuildError(f"cannot use profile {path}: {error}") from error
     wrong = [name for name, value in values.items() if not 0 < value < float("inf")]
     if wrong:
         raise BuildError(f"cannot use profile {path}: {key} of {wrong[0]} is not positive")
-    return Costs(kind, values, f"from {path}")
+    return Costs(kind, values, f"from {path}", method)
+
+
+def _method(path: Path, said: Sequence[object]) -> EnergyMethod:
+    """Return the one method that all figures were found by."""
+    for method in _METHODS:
+        if all(one == method for one in said):
+            return method
+    shown = ", ".join(sorted({str(one) for one in said}))
+    raise BuildError(
+        f"cannot use profile {path}: energy_method is {shown}; want one of {', '.join(_METHODS)}, "
+        "the same for all models: figures of two methods cannot be compared"
+    )
 
 
 def run_pool(

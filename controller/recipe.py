@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, get_args
+from typing import Literal, TypeGuard, get_args
 
 from controller.errors import BuildError
+from controller.temperature import LEAST_DEGREES, MOST_DEGREES
 from protocols.bundle import Metric
 from protocols.topics import check_name
 
 _METRICS = frozenset(get_args(Metric))
 _NO_GATE = "none"
 _CHAINED = "stage:"
+
+AUTO: Literal["auto"] = "auto"
+"""A temperature that is fitted: one half of the samples does, and the other one certifies."""
+
+Temperature = float | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class StageRecipe:
         reads: `request` or `stage:<name>`.
         metric: of its gate; None: no gate.
         scores: name or number of the output with the class scores; None: not said.
+        temperature: of its probabilities, in a gated cascade, if it answers.
     """
 
     name: str
@@ -31,6 +38,7 @@ class StageRecipe:
     reads: str = "request"
     metric: Metric | None = None
     scores: str | None = None
+    temperature: Temperature = 1.0
 
     @property
     def source(self) -> str | None:
@@ -67,6 +75,11 @@ class Recipe:
         """Whether an answer may leave before the last stage."""
         return any(stage.metric for stage in self.stages)
 
+    @property
+    def fits(self) -> bool:
+        """Whether any temperature is fitted."""
+        return any(stage.temperature == AUTO for stage in self.stages)
+
 
 def read_stages(
     stages: Sequence[str],
@@ -74,6 +87,7 @@ def read_stages(
     reads: Mapping[str, str],
     gates: Sequence[str],
     scores: Mapping[str, str],
+    temperatures: Sequence[str] = (),
 ) -> tuple[StageRecipe, ...]:
     """Read the stages of a command line.
 
@@ -83,6 +97,7 @@ def read_stages(
         gates: metrics, each `METRIC` for every stage before the last, or `STAGE=METRIC`; `none` is
             no gate. Without any, every stage before the last has `max_prob`.
         scores: stage -> output with its class scores.
+        temperatures: a number or `auto` each, for every stage that answers, or `STAGE=NUMBER`.
 
     Raises:
         BuildError: a word is not understood, or the stages do not make a cascade.
@@ -96,8 +111,16 @@ def read_stages(
     for option, named in (("--reads", reads), ("--scores", scores)):
         _check_known(option, named, names)
     metrics = _read_gates(gates, names)
+    degrees = _read_temperatures(temperatures, names, metrics)
     made = tuple(
-        StageRecipe(name, found, reads.get(name, "request"), metrics.get(name), scores.get(name))
+        StageRecipe(
+            name,
+            found,
+            reads.get(name, "request"),
+            metrics.get(name),
+            scores.get(name),
+            degrees.get(name, 1.0),
+        )
         for name, found in models
     )
     _check_reads(made)
@@ -163,6 +186,49 @@ def _read_gates(gates: Sequence[str], names: Sequence[str]) -> dict[str, Metric]
             raise BuildError(f"cannot gate {stage!r}: the last stage always answers")
         chosen[stage] = metric
     return {stage: metric for stage, metric in chosen.items() if _is_metric(metric)}
+
+
+def _read_temperatures(
+    temperatures: Sequence[str], names: Sequence[str], metrics: Mapping[str, Metric]
+) -> dict[str, Temperature]:
+    """Return the temperatures that are not said to be 1, by stage.
+
+    Raises:
+        BuildError: one is no number above 0, or its stage answers nothing.
+    """
+    answering = [*metrics, names[-1]] if metrics else []
+    chosen: dict[str, Temperature] = {}
+    for words in sorted(temperatures, key=lambda one: "=" in one):  # those for one stage go last
+        stage, equals, number = words.rpartition("=")
+        degrees = _read_temperature(words, number)
+        if not answering:
+            raise BuildError(
+                f"cannot use temperature {words!r}: no stage has a gate, and without one the "
+                "answer is what the model gives"
+            )
+        if not equals:
+            chosen.update(dict.fromkeys(answering, degrees))
+            continue
+        _check_known("--temperature", {stage: number}, names)
+        if stage not in answering:
+            raise BuildError(f"cannot use temperature {words!r}: {stage} has no gate")
+        chosen[stage] = degrees
+    return chosen
+
+
+def _read_temperature(words: str, number: str) -> Temperature:
+    if number == AUTO:
+        return AUTO
+    try:
+        degrees = float(number)
+    except ValueError:
+        degrees = 0.0
+    if not LEAST_DEGREES <= degrees <= MOST_DEGREES:
+        raise BuildError(
+            f"cannot use temperature {words!r}: want a number from {LEAST_DEGREES:g} to "
+            f"{MOST_DEGREES:g} or {AUTO}, for one stage STAGE=NUMBER"
+        )
+    return degrees
 
 
 def _check_reads(stages: Sequence[StageRecipe]) -> None:

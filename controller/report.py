@@ -61,6 +61,8 @@ class Built:
     accuracy: float | None
     """Of a cascade without gates, where labels were given."""
     warnings: tuple[str, ...]
+    fitted: int = 0
+    """Samples that fitted temperatures, and certify nothing."""
 
 
 def ladder_of(plans: Sequence[StagePlan], choice: Choice, found: Calibration, base: int) -> Ladder:

@@ -10,6 +10,7 @@ from controller.catalog import Catalog, valid_name
 from controller.errors import BuildError
 from controller.inspect import describe_outputs, inspect_model, scores_index
 from controller.recipe import Recipe, StageRecipe
+from controller.runtimes import runtimes_for
 from controller.trial import Facts, TrialError
 from protocols.bundle import ArtifactRef, Metric, Needs, TensorSpec
 from protocols.chunks import artifact_ref
@@ -36,6 +37,8 @@ class Candidate:
     scores: int
     needs: Needs
     runtime: str
+    runtimes: tuple[str, ...]
+    """Interpreters that answer right with it; none: any does."""
     is_file: bool
     """It came as a file and not by its name in the catalog."""
 
@@ -151,6 +154,7 @@ def _candidate(
         scores=_scores(stage, model, facts, known.scores if known else None, answers=answers),
         needs=facts.needs,
         runtime=facts.runtime,
+        runtimes=runtimes_for(path.read_bytes()),
         is_file=known is None,
     )
 

@@ -150,8 +150,12 @@ def check_scores(rows: NDArray[np.float32], stage: str, candidate: Candidate) ->
 
 
 def gate_record(
-    rows: NDArray[np.float32], kind: ScoreKind, metric: Metric, y: NDArray[np.int64]
+    rows: NDArray[np.float32],
+    kind: ScoreKind,
+    metric: Metric,
+    y: NDArray[np.int64],
+    temperature: float = 1.0,
 ) -> GateRecord:
     """Return how sure a stage was and whether it was right, from its scores [n, scores]."""
-    sure = [confidence(probabilities(row, kind), metric) for row in rows]
+    sure = [confidence(probabilities(row, kind, temperature), metric) for row in rows]
     return GateRecord(np.array(sure, np.float64), classes_of(rows, kind) == y)

@@ -408,9 +408,15 @@ def _check(choose: Sequence[Member], prove: Sequence[Member], eps: Sequence[floa
     if unknown or not eps:
         steps = ", ".join(f"{step:.1%}" for step in EPS_LADDER)
         raise BuildError(f"cannot search at eps {unknown or 'none'}: certified are {steps}")
+    least, given = math.ceil(1 / max(eps)), len(choose[0].right)
+    if given < least:
+        raise BuildError(
+            f"cannot choose at eps {max(eps):.1%} with {given} samples: among fewer than {least} "
+            "not one harm is expected; give more (500 are a good number)"
+        )
     delta, n = DELTA / len(EPS_LADDER), len(prove[0].right)
     needed = samples_needed(max(eps), delta)
-    if n < needed or not len(choose[0].right):
+    if n < needed:
         raise BuildError(
             f"cannot certify eps {max(eps):.1%} with {n} samples: it takes at least {needed}; "
             "give more (1,500 are a good number: a third chooses, two thirds prove)"

@@ -98,6 +98,17 @@ class Variant(Part):
     scores: int = Field(0, ge=0, description="index of the output that holds the class scores")
     score_kind: ScoreKind
     needs: Needs
+    runtimes: tuple[Name, ...] = Field(
+        (), max_length=8, description="interpreters that answer right with it; empty: any"
+    )
+
+    def runs_in(self, runtime: str) -> bool:
+        """Whether an interpreter answers right with it.
+
+        Args:
+            runtime: its distribution and version, as an inventory has it: `tflite-runtime 2.14.0`.
+        """
+        return not self.runtimes or runtime.partition(" ")[0] in self.runtimes
 
     @model_validator(mode="after")
     def _scores_exist(self) -> Self:
@@ -111,12 +122,20 @@ class Stage(Part):
 
     A stage with a metric is gated: an answer confident enough leaves here. A stage without one
     always hands on to the next, as the parts of a split model do. The last stage always answers.
+
+    The temperature makes a stage that answers in a gated cascade as sure as it is right: its gate
+    judges, and the cascade answers, softmax(logits / temperature). The class stays the same.
     """
 
     name: Name
     reads: str = Field("request", description="`request` or `stage:<name>` (an earlier stage)")
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=16)
     metric: Metric | None = None
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="of the probabilities that the gate judges and the cascade answers",
+    )
 
 
 class CertifiedThreshold(Part):

@@ -1,6 +1,9 @@
-"""How much memory models may have on a device: the rule that planner and agent must share. Pure."""
+"""How much memory models may have on a device: the rules that both sides must share. Pure."""
 
-from protocols.device import Inventory
+from collections.abc import Collection, Mapping
+
+from protocols.device import Inventory, Sample
+from protocols.schedule import ResidencyRung, Threshold
 
 RUNNER_MIB = 45.0
 """A runner without a model: Python, numpy and the interpreter's library."""
@@ -10,6 +13,9 @@ AGENT_MIB = 40.0
 
 SYSTEM_SHARE = 0.1
 """Of the whole memory, what a small system keeps for itself."""
+
+_SPARE_PERCENT = 2.0
+"""How far above the line of the worse rung a recovery must leave the memory."""
 
 
 def budget_mib(memory_mib: float | None, limit_mib: float | None) -> float | None:
@@ -28,3 +34,34 @@ def budget_mib(memory_mib: float | None, limit_mib: float | None) -> float | Non
 def inventory_budget_mib(inventory: Inventory) -> float | None:
     """Return the budget of a device as it has described itself; None: it does not know."""
     return budget_mib(inventory.memory_mib, inventory.memory_limit_mib)
+
+
+def rung_mib(rung: ResidencyRung, sizes_mib: Mapping[str, float], loaded: Collection[str]) -> float:
+    """Return the MiB that a residency rung may load beyond what is loaded.
+
+    Args:
+        rung: what it keeps, and what it loads when a request needs it.
+        sizes_mib: of every stage on this device, as measured here or where it was added.
+        loaded: the stages that are in memory now.
+    """
+    allowed = [s for s in (*rung.resident, *rung.on_demand) if s in sizes_mib and s not in loaded]
+    if rung.one_at_a_time:
+        return 0.0 if loaded else max((sizes_mib[stage] for stage in allowed), default=0.0)
+    return sum(sizes_mib[stage] for stage in allowed)
+
+
+def leaves_room(sample: Sample, need_mib: float, rung: int, line: Threshold | None) -> bool:
+    """Whether a recovery to a residency rung would last.
+
+    Args:
+        sample: what is available now.
+        need_mib: what the rung loads that is not loaded now.
+        rung: the one to recover to; what is left must not ask for the next worse one again.
+        line: of `memory_available_percent`.
+    """
+    total, available = sample.memory_total_mib, sample.memory_available_mib
+    if not total or available is None or line is None or rung >= len(line.enter):
+        return True
+    worse = line.enter[rung]
+    left_percent = 100 * (available - need_mib) / total
+    return worse is None or left_percent > worse + _SPARE_PERCENT

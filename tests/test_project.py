@@ -55,7 +55,8 @@ def test_the_agent_installs_what_it_imports_and_nothing_else() -> None:
 
 
 def test_the_controller_installs_what_it_imports_and_nothing_else() -> None:
-    extras = ("controller", "demo", "compress", "train")
+    extras = ["controller", "demo", "compress", "train"]
+    extras += [name for name in EXTRAS if name.startswith("convert-")]
     wanted = BASE | {module for extra in extras for module in modules(EXTRAS[extra])}
     interpreters = {"ai_edge_litert", "tflite_runtime"}
     found = imported("controller", "protocols") | {"numpy"}
@@ -101,11 +102,11 @@ def test_the_agents_lock_holds_what_it_needs_and_not_what_its_interpreter_never_
     assert not set(agent) & {"tqdm", "protobuf", "flatbuffers", "ml-dtypes", "backports-strenum"}
 
 
-def test_every_direct_requirement_is_locked_but_for_what_trains() -> None:
-    """Torch and its friends are 2 GB that no test needs: an extra without a lock."""
+def test_every_direct_requirement_is_locked_but_for_what_trains_or_converts() -> None:
+    """Torch and TensorFlow are gigabytes that no test needs: extras without a lock."""
     groups: dict[str, list[str]] = PROJECT["dependency-groups"]
     lines = [*PROJECT["project"]["dependencies"]]
-    extras = [lines for name, lines in EXTRAS.items() if name != "train"]
+    extras = [lines for name, lines in EXTRAS.items() if not name.startswith(("train", "convert-"))]
     lines += [line for part in (*extras, *groups.values()) for line in part]
     names = {re.split(r"[^A-Za-z0-9._-]", line)[0] for line in lines} - {"sluice"}
     assert names <= set(locked("requirements.lock"))

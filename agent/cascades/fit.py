@@ -1,7 +1,6 @@
 """Does a cascade fit: its names the bundle's, its needs the device's memory? Pure."""
 
 import math
-from collections.abc import Collection, Mapping
 
 from agent.cascades.plan import resident_stages
 from agent.errors import UnfitError
@@ -9,10 +8,6 @@ from protocols.bundle import ArtifactRef, Bundle, Stage
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import Sample
 from protocols.memory import RUNNER_MIB
-from protocols.schedule import ResidencyRung, Threshold
-
-_SPARE_PERCENT = 2.0
-"""How far above the line of the worse rung a recovery must leave the memory."""
 
 _FLOOR_PERCENT = 8.0
 """MemAvailable that must be left beside two runners: the default line of R4."""
@@ -71,20 +66,6 @@ def load_mib(wanted: DesiredCascade, stage: Stage) -> float:
     )
 
 
-def rung_mib(rung: ResidencyRung, sizes_mib: Mapping[str, float], loaded: Collection[str]) -> float:
-    """Return the MiB that a residency rung may load beyond what is loaded.
-
-    Args:
-        rung: what it keeps, and what it loads when a request needs it.
-        sizes_mib: of every stage on this device, as measured here or where it was added.
-        loaded: the stages that are in memory now.
-    """
-    allowed = [s for s in (*rung.resident, *rung.on_demand) if s in sizes_mib and s not in loaded]
-    if rung.one_at_a_time:
-        return 0.0 if loaded else max((sizes_mib[stage] for stage in allowed), default=0.0)
-    return sum(sizes_mib[stage] for stage in allowed)
-
-
 def check_fit(
     desired: Desired, wanted: DesiredCascade, bundle: Bundle, budget_mib: float | None
 ) -> None:
@@ -127,20 +108,3 @@ def is_roomy(sample: Sample, need_mib: float) -> bool:
     if total is None or available is None:
         return True
     return available - need_mib - RUNNER_MIB > total * _FLOOR_PERCENT / 100
-
-
-def leaves_room(sample: Sample, need_mib: float, rung: int, line: Threshold | None) -> bool:
-    """Whether a recovery to a residency rung would last.
-
-    Args:
-        sample: what is available now.
-        need_mib: what the rung loads that is not loaded now.
-        rung: the one to recover to; what is left must not ask for the next worse one again.
-        line: of `memory_available_percent`.
-    """
-    total, available = sample.memory_total_mib, sample.memory_available_mib
-    if not total or available is None or line is None or rung >= len(line.enter):
-        return True
-    worse = line.enter[rung]
-    left_percent = 100 * (available - need_mib) / total
-    return worse is None or left_percent > worse + _SPARE_PERCENT

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from agent.cascades.choice import Choice, Facts, choose, kept_artifacts
 from agent.cascades.desired import DesiredDocument
-from agent.cascades.fit import is_roomy, leaves_room, load_mib, needed_mib, rung_mib
+from agent.cascades.fit import is_roomy, load_mib, needed_mib
 from agent.cascades.plan import runner_plans, schedule_of
 from agent.cascades.reported import Running, phase_of, reported_cascade
 from agent.cascades.stages import StageBook
@@ -33,6 +33,7 @@ from agent.storage.ledger import LedgerFile
 from protocols.bundle import ArtifactRef, Bundle
 from protocols.desired import Desired, DesiredCascade
 from protocols.device import ReportedCascade, Sample
+from protocols.memory import leaves_room, rung_mib
 
 log = logging.getLogger("sluice.cascades")
 

@@ -14,6 +14,8 @@ class Step:
 
     `source` is the index of the stage whose outputs it reads; None: it reads the request.
     `answers`: its scores are an answer of the cascade (it is gated, or the last one).
+    `temperature`: of the probabilities that its gate judges and that are answered, the last
+    stage's too; without a gate the answer is what the model gives, and it is not used.
     """
 
     name: str
@@ -21,6 +23,7 @@ class Step:
     metric: Metric | None
     answers: bool
     last: bool
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def steps(stages: Sequence[Stage]) -> tuple[Step, ...]:
             metric=None if index == end else stage.metric,
             answers=index == end or stage.metric is not None,
             last=index == end,
+            temperature=stage.temperature,
         )
         for index, stage in enumerate(stages)
     )

@@ -115,7 +115,7 @@ class Walk:
         variant = slot.variant
         spec, scores = variant.outputs[variant.scores], tensors[variant.scores]
         if self._route.gated:
-            values = probabilities(real(scores, spec), variant.score_kind)
+            values = probabilities(real(scores, spec), variant.score_kind, step.temperature)
             threshold = self._rules.thresholds[at]
             sure = step.metric is None or confidence(values, step.metric) >= threshold
             values = values.reshape(output.shape)

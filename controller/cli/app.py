@@ -26,18 +26,21 @@ from controller.cli import (
     events,
     keygen,
     model,
+    model_advise,
     model_bench,
+    model_convert,
     model_distill,
     model_eval,
     model_inspect,
     model_prune,
-    model_prune_channels,
+    model_qat,
     model_quantize,
     model_recipe,
     model_report,
     model_sensitivity,
     model_share,
     model_split,
+    model_tie,
     model_wire,
     pins,
     plan,
@@ -82,7 +85,8 @@ app = typer.Typer(
 def with_globals_first(arguments: Sequence[str]) -> list[str]:
     """Return a command line whose global options stand before the command, as typer wants them.
 
-    A person writes them where they come to mind: `ctl device ls --fleet home`.
+    A person writes them where they come to mind: `ctl device ls --fleet home`. `--json` is short
+    for `-o json`.
     """
     front: list[str] = []
     rest: list[str] = []
@@ -94,6 +98,8 @@ def with_globals_first(arguments: Sequence[str]) -> list[str]:
             front += [word, *islice(words, 1)]
         elif word == "--debug" or word.partition("=")[0] in _WITH_VALUE:
             front.append(word)
+        elif word == "--json":
+            rest.append("--output=json")
         else:
             rest.append(word)
     return [*front, *rest]
@@ -135,18 +141,21 @@ def _globals(
     ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)
 
 
+model.app.command("convert")(model_convert.convert)
 model.app.command("inspect", rich_help_panel=MEASURE)(model_inspect.inspect)
 model.app.command("bench", rich_help_panel=MEASURE)(model_bench.bench)
 model.app.command("eval", rich_help_panel=MEASURE)(model_eval.evaluate)
 model.app.command("wire", rich_help_panel=MEASURE)(model_wire.wire)
 model.app.command("report", rich_help_panel=MEASURE)(model_report.report)
 model.app.command("sensitivity", rich_help_panel=MEASURE)(model_sensitivity.measure)
+model.app.command("advise", rich_help_panel=LIGHTEN)(model_advise.advise)
 model.app.command("quantize", rich_help_panel=LIGHTEN)(model_quantize.quantize)
 model.app.command("share", rich_help_panel=LIGHTEN)(model_share.share)
 model.app.command("prune", rich_help_panel=LIGHTEN)(model_prune.prune)
 model.app.command("split", rich_help_panel=LIGHTEN)(model_split.split)
-model.app.command("prune-channels", rich_help_panel=TRAIN)(model_prune_channels.prune_channels)
 model.app.command("distill", rich_help_panel=TRAIN)(model_distill.distill)
+model.app.command("qat", rich_help_panel=TRAIN)(model_qat.qat)
+model.app.command("tie", rich_help_panel=TRAIN)(model_tie.tie)
 model.app.command("recipe", rich_help_panel=TRAIN)(model_recipe.recipe)
 cascade.app.command("search")(cascade_search.search)
 cascade.app.command("calibrate")(cascade_calibrate.calibrate)

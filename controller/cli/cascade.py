@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controller.catalog import StoredBundle
     from controller.recipe import Recipe
     from controller.report import Built, Ladder, LadderStep
+    from protocols.bundle import Bundle as Manifest
     from protocols.bundle import CertifiedThreshold, SampleSpec, Stage, Variant
 
 app = typer.Typer(no_args_is_help=True, help="Cascades: stages, gates and what was proved of them.")
@@ -55,6 +56,16 @@ def build(  # noqa: PLR0913 - one parameter for each option
     no_gate: Annotated[
         bool, typer.Option("--no-gate", help="No gates: the stages are parts of one model.")
     ] = False,
+    temperatures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--temperature",
+            metavar="[STAGE=]NUMBER|auto",
+            help="Of the probabilities, which stay as they are at 1; auto: half of the samples "
+            "fit it, the others certify.",
+            show_default="1",
+        ),
+    ] = None,
     reads: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,6 +114,7 @@ def build(  # noqa: PLR0913 - one parameter for each option
             reads=parse_pairs(reads, "--reads STAGE=stage:NAME"),
             gates=["none", *(gates or ())] if no_gate else gates or (),
             scores=parse_pairs(scores, "--scores STAGE=NAME|NUMBER"),
+            temperatures=temperatures or (),
         ),
         samples=samples,
         x_key=x_key,
@@ -184,6 +196,10 @@ def _print_built(built: "Built", recipe: "Recipe", output: Format) -> None:
     ]
     if built.accuracy is not None:
         facts.append(("Accuracy", f"{built.accuracy:.1%} of the samples"))
+    if scaled := _temperatures(bundle):
+        fitted = f" ({built.fitted} samples fitted)" if built.fitted else ""
+        shown = ", ".join(f"{stage} {degrees:.4g}" for stage, degrees in scaled.items())
+        facts.append(("Temperature", shown + fitted))
     print_facts(facts, output, None)
     for ladder in built.ladders:
         _print_ladder(ladder)
@@ -235,6 +251,11 @@ def _threshold(gate: "CertifiedThreshold") -> str:
     return "never" if gate.threshold > _SURE else f"{gate.threshold:.7g}"
 
 
+def _temperatures(bundle: "Manifest") -> dict[str, float]:
+    """Return the temperatures that change anything, by stage."""
+    return {s.name: s.temperature for s in bundle.stages if s.temperature != 1}
+
+
 def _built_document(built: "Built") -> dict[str, object]:
     bundle = built.bundle
     return {
@@ -247,6 +268,8 @@ def _built_document(built: "Built") -> dict[str, object]:
         "classes": bundle.classes,
         "golden_count": bundle.golden.count,
         "accuracy": built.accuracy,
+        "temperatures": _temperatures(bundle),
+        "fitted": built.fitted,
         "ladders": built.ladders,
         "warnings": built.warnings,
     }
@@ -295,7 +318,13 @@ def _facts(found: "StoredBundle") -> list[tuple[str, object]]:
 
 
 def _stage(stage: "Stage") -> str:
-    return f"{stage.name} ({stage.metric})" if stage.metric else stage.name
+    degrees = _scaled(stage)
+    gate = ", ".join(filter(None, (stage.metric, degrees and f"T {degrees}")))
+    return f"{stage.name} ({gate})" if gate else stage.name
+
+
+def _scaled(stage: "Stage") -> str | None:
+    return None if stage.temperature == 1 else f"{stage.temperature:.4g}"
 
 
 def _accuracy(found: "StoredBundle") -> str | None:
@@ -330,6 +359,7 @@ _VARIANT_COLUMNS: "list[Column[tuple[Stage, Variant]]]" = [
     Column("STAGE", lambda row: row[0].name),
     Column("READS", lambda row: row[0].reads),
     Column("GATE", lambda row: row[0].metric),
+    Column("TEMPERATURE", lambda row: _scaled(row[0]), right=True),
     Column("VARIANT", lambda row: row[1].name),
     Column("SCORES", lambda row: row[1].score_kind),
     Column("SIZE", lambda row: words.size(row[1].artifact.size_bytes), right=True),

@@ -14,6 +14,7 @@ from controller.cli.running import Running
 if TYPE_CHECKING:
     from controller.catalog import StoredBundle
     from controller.evaluate import Evaluation, Loss, StageShare
+    from protocols.bundle import Bundle as Manifest
 
 
 def evaluate(  # noqa: PLR0913 - one parameter for each option
@@ -55,18 +56,25 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option
     with Running("Running the cascade") as running:
         found = evaluate_cascade(catalog, stored.bundle, given, chosen, step, running.at)
     name = f"{stored.ref.name}@{stored.ref.version}"
-    print_facts(_facts(name, found), output, {"name": name, "evaluation": found})
+    facts = _facts(name, found, stored.bundle)
+    print_facts(facts, output, {"name": name, "evaluation": found})
     if output is Format.TABLE:
         out().print(table(found.stages, _COLUMNS))
         _note_certificate(stored, found)
 
 
-def _facts(name: str, found: "Evaluation") -> list[tuple[str, object]]:
+def _temperatures(bundle: "Manifest") -> str:
+    shown = [f"{s.name} {s.temperature:.4g}" for s in bundle.stages if s.temperature != 1]
+    return f" (at temperatures {', '.join(shown)})" if shown else ""
+
+
+def _facts(name: str, found: "Evaluation", bundle: "Manifest") -> list[tuple[str, object]]:
     low, high = found.interval.low, found.interval.high
     facts: list[tuple[str, object]] = [
         ("Cascade", name),
         ("Samples", found.samples),
         ("Accuracy", f"{found.accuracy:.2%} (95%: {low:.2%} to {high:.2%})"),
+        ("Calibration error", f"{found.calibration_error:.2%}{_temperatures(bundle)}"),
     ]
     if found.against is not None:
         loss = found.against

@@ -32,6 +32,7 @@ class CostKind(StrEnum):
 
     LATENCY = "latency"
     CPU = "cpu"
+    ENERGY = "energy"
     BYTES = "bytes"
 
 
@@ -65,6 +66,10 @@ def search(  # noqa: PLR0913 - one parameter for each option
             metavar="FILE.json", help='Costs on a device: {"MODEL": {"latency_ms": 3.1}}.'
         ),
     ] = None,
+    watts: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="What one busy CPU draws; with --cost energy."),
+    ] = None,
     recorded: Annotated[
         bool, typer.Option("--recorded", help="Latencies of the catalog; none is measured.")
     ] = False,
@@ -95,11 +100,13 @@ def search(  # noqa: PLR0913 - one parameter for each option
 
     if recorded and (profile is not None or cost is not CostKind.LATENCY):
         raise typer.BadParameter("--recorded goes with --cost latency, and without --profile")
+    if watts is not None and cost is not CostKind.ENERGY:
+        raise typer.BadParameter("--watts goes with --cost energy")
     catalog, steps = Catalog(open_home(ctx)), [read_eps(one) for one in eps.split(",")]
     pool = find_pool(catalog, [one.strip() for one in models.split(",") if one.strip()])
     choose, prove, kept = _two(samples, certify, (x_key, y_key), force=force)
     with Running("Looking at models") as running:
-        costs = _costs(catalog, pool, cost, (profile, recorded), choose, running)
+        costs = _costs(catalog, pool, cost, (profile, recorded, watts), choose, running)
         chosen = run_pool(pool, choose, costs, running.at)
         proved = run_pool(pool, prove, costs, running.at)
         running.at("Searching", 0, 1)
@@ -179,18 +186,18 @@ def _costs(
     catalog: "Catalog",
     pool: "Sequence[Entry]",
     kind: CostKind,
-    given: tuple[Path | None, bool],
+    given: tuple[Path | None, bool, float | None],
     samples: "Samples",
     running: Running,
 ) -> "Costs":
     from controller.pool import measured_costs, profile_costs, recorded_costs  # noqa: PLC0415
 
-    profile, recorded = given
+    profile, recorded, watts = given
     if profile is not None:
-        return profile_costs(kind.value, pool, profile)
+        return profile_costs(kind.value, pool, profile, watts)
     if recorded:
         return recorded_costs(catalog, pool)
-    return measured_costs(kind.value, pool, samples.x.shape[1:], running.at)
+    return measured_costs(kind.value, pool, samples.x.shape[1:], running.at, watts)
 
 
 # --- what it prints
@@ -210,12 +217,17 @@ def _print(
     out().print()
     out().print(table(found.rows, _row_columns(costs)))
     note(
-        f"\nCosts: {costs.source}. {found.weighed} choices of stages and metrics were weighed; "
+        f"\nCosts: {costs.source}{_method(costs)}. {found.weighed} choices of stages and metrics "
+        "were weighed; "
         f"what was chosen is certified on {len(prove.x)} other samples, against {found.reference}, "
         "the most accurate model (all rows together with 95%, bounds of single models with 95%)."
     )
     for row in found.rows:
         _note_row(row, costs, commands)
+
+
+def _method(costs: "Costs") -> str:
+    return "" if costs.method is None else f" (method: {costs.method})"
 
 
 def _note_row(row: "Row", costs: "Costs", commands: "Mapping[float, str]") -> None:
@@ -238,6 +250,8 @@ def cost_words(value: float, costs: "Costs") -> str:
     """Return a cost with its unit."""
     if costs.kind == "bytes":
         return words.size(value) or ""
+    if costs.kind == "energy":
+        return f"{value:.3g} mJ"
     suffix = " CPU" if costs.kind == "cpu" else ""
     return f"{words.milliseconds(value)}{suffix}"
 
@@ -291,6 +305,7 @@ def _document(
     return {
         "cost": costs.kind,
         "costs_from": costs.source,
+        "energy_method": costs.method,
         "reference": found.reference,
         "weighed": found.weighed,
         "singles": found.singles,

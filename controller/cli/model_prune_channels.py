@@ -1,69 +1,62 @@
-"""`ctl model prune-channels MODULE`: a network made thinner, step by step, and taught again."""
+"""`ctl model prune MODULE --channels`: a network made thinner, step by step, and taught again."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING
 
 from controller.cli import training, words
-from controller.cli.output import Format, Output, note, print_json, print_rows
+from controller.cli.output import Format, note, print_json, print_rows
 from controller.cli.running import Running
 
+if TYPE_CHECKING:
+    from controller.compress.training.channels import Schedule
 
-def prune_channels(  # noqa: PLR0913 - one parameter for each option
-    module: training.Module,
-    *,
-    target: training.TargetText,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Write static int8, calibrated on training samples.")
-    ] = False,
-    importance: Annotated[
-        Literal["taylor", "l1"], typer.Option(help="What says how much a channel is worth.")
-    ] = "taylor",
-    steps: Annotated[int, typer.Option(min=1, help="Cuts, each followed by teaching.")] = 4,
-    epochs: Annotated[int, typer.Option(min=0, help="After each cut but the last.")] = 2,
-    last_epochs: Annotated[int, typer.Option(min=0, help="After the last cut.")] = 12,
-    rate: training.Rate = 2e-3,
-    weight: training.Weight = 0.7,
-    temperature: training.Temperature = 4.0,
-    threads: training.Threads = 1,
-    seed: training.Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where to.", show_default="<module>-channels.tflite"),
-    ] = None,
-    force: training.Force = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """Cut the channels of a network that count least, and teach what is left by the original.
 
-    Example: ctl model prune-channels digits.py --target macs=0.1 --int8
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a person wants.
+
+    Attributes:
+        module: path or name of the training module.
+        target: as `target.parse_target` reads it.
+        schedule: how to come down to it, and whether the file will be int8.
+        threads, seed: of torch.
+        out: the file; None: beside, by the module's name.
+        force: whether it may take another's place.
+    """
+
+    module: str
+    target: str
+    schedule: "Schedule"
+    threads: int
+    seed: int
+    out: Path | None
+    force: bool
+
+
+def cut(wish: Cut, output: Format) -> None:
+    """Cut the channels of a network that count least, write the file, and print what it costs.
+
+    Raises:
+        CompressError: it cannot be done; then nothing is written.
     """
     from controller.compress import sources  # noqa: PLC0415
-    from controller.compress.training.channels import Schedule, cut_channels  # noqa: PLC0415
+    from controller.compress.training.channels import cut_channels  # noqa: PLC0415
     from controller.compress.training.export import exported  # noqa: PLC0415
     from controller.compress.training.protocol import load_task  # noqa: PLC0415
     from controller.compress.training.target import parse_target  # noqa: PLC0415
-    from controller.compress.training.teach import Lesson  # noqa: PLC0415
     from controller.compress.weights import footprint  # noqa: PLC0415
 
-    wanted = parse_target(target)
-    training.quiet_torch(threads, seed)
-    task = load_task(module)
-    form = "int8" if int8 else "fp32"
-    path = out or Path(f"{task.name}-channels-{form}.tflite")
-    sources.check_free([path], force=force)
-    schedule = Schedule(
-        steps=steps,
-        between=Lesson(epochs, rate / 2, weight, temperature),
-        last=Lesson(last_epochs, rate, weight, temperature),
-        importance=importance,
-        is_int8=int8,
-    )
+    wanted = parse_target(wish.target)
+    training.quiet_torch(wish.threads, wish.seed)
+    task = load_task(wish.module)
+    form = "int8" if wish.schedule.is_int8 else "fp32"
+    path = wish.out or Path(f"{task.name}-channels-{form}.tflite")
+    sources.check_free([path], force=wish.force)
     with Running("Cutting channels") as running:
-        network, done = cut_channels(task, wanted, schedule, running.at)
+        network, done = cut_channels(task, wanted, wish.schedule, running.at)
         running.at("Converting", 0, 1)
-        made = exported(task, network, path.stem, is_int8=int8)
+        made = exported(task, network, path.stem, is_int8=wish.schedule.is_int8)
         before = exported(task, task.network, task.name, is_int8=False)
     sources.write_all({path: made.content})
     now, then = footprint(made.content, path.name), footprint(before.content, task.name)

@@ -28,7 +28,7 @@ class To(StrEnum):
     MIXED = _MIXED
 
 
-_BITS = {"float16": 16, "int8": 8, "int4": 4}
+_BITS = {"float16": 16, "int8": 8, "int8-tensor": 8, "int4": 4, "int4-blockwise": 4}
 _LITERT_ALONE = (
     "int4 saves bytes, not time (convolutions are unpacked in each run), and only ai-edge-litert "
     "runs it: tflite-runtime 2.14 answers wrongly or crashes."
@@ -49,8 +49,8 @@ def quantize(  # noqa: PLR0913 - one parameter for each option
         bool,
         typer.Option(
             "--scale-search",
-            help="Choose each channel's scale for the least squared error of its weights; for "
-            "mixed: where that moves the answers less.",
+            help="Choose each channel's scale for the least squared error of its weights; mixed "
+            "tries both for each layer anyway.",
         ),
     ] = False,
     calibration_samples: Annotated[
@@ -74,8 +74,8 @@ def quantize(  # noqa: PLR0913 - one parameter for each option
     """Store the weights of a float model in fewer bits, with integer activations for int8.
 
     int8 and int8-int16 take the ranges of activations from samples. mixed gives each layer the
-    narrowest width of float16, int8 and int4 that --max-loss allows: one half of the samples
-    chooses, the other half, held out, says what it costs.
+    narrowest of float16, int8 and int4, also in blocks and with searched scales, that --max-loss
+    allows: one half of the samples chooses, the other half, held out, says what it costs.
 
     Example: ctl model quantize large.tflite --to mixed --samples digits.npz --max-loss 0.5pp
     """
@@ -89,7 +89,7 @@ def quantize(  # noqa: PLR0913 - one parameter for each option
     if loss is None:
         made = _uniform(job, to, calibration_samples, search=scale_search)
     else:
-        made = _mixed(job, loss, max_bytes, search=scale_search)
+        made = _mixed(job, loss, max_bytes)
     lightening.finish(job, made, output)
 
 
@@ -122,7 +122,7 @@ def _uniform(job: Job, to: To, count: int, *, search: bool) -> Made:
     return Made(content, "layers", report.layers, _LAYERS, verdict, remarks=remarks)
 
 
-def _mixed(job: Job, loss: float, max_bytes: int | None, *, search: bool) -> Made:
+def _mixed(job: Job, loss: float, max_bytes: int | None) -> Made:
     from controller.compress.budget import Point  # noqa: PLC0415
     from controller.compress.mixed import Aim, quantize_mixed  # noqa: PLC0415
     from controller.compress.search import Judge  # noqa: PLC0415
@@ -133,7 +133,7 @@ def _mixed(job: Job, loss: float, max_bytes: int | None, *, search: bool) -> Mad
         Running("Measuring layers") as running,
         Judge(job.content, job.name, job.samples, job.scores, running.at) as judge,
     ):
-        found, report = quantize_mixed(judge, Aim(loss, max_bytes, search))
+        found, report = quantize_mixed(judge, Aim(loss, max_bytes))
     curve = [
         Point(
             {tensor: _BITS[grade.width] for tensor, grade in point.chosen.items()},

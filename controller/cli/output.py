@@ -38,7 +38,10 @@ class Format(StrEnum):
 
 
 Output = Annotated[
-    Format, typer.Option("--output", "-o", help="table, or json on stdout alone.", metavar="FORMAT")
+    Format,
+    typer.Option(
+        "--output", "-o", help="table, or json on stdout alone; also --json.", metavar="FORMAT"
+    ),
 ]
 
 

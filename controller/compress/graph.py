@@ -118,6 +118,17 @@ class Graph:
         """The tensors that it gives."""
         return tuple(int(n) for n in self._subgraph.outputs)
 
+    def named_ends(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return what the first signature's inputs and outputs are called; empty: it has none."""
+        if not self._model.signatureDefs:
+            return {}, {}
+        first = self._model.signatureDefs[0]
+        taken, gives = (
+            {end.name.decode(errors="replace"): int(end.tensorIndex) for end in ends or ()}
+            for ends in (first.inputs, first.outputs)
+        )
+        return taken, gives
+
     @property
     def tensors(self) -> range:
         """All tensors."""

@@ -42,6 +42,12 @@ class Pace(Part):
     runs: int = Field(50, ge=1, description="at least so many runs of each model,")
     seconds: float = Field(1.0, ge=0, description="and at least so long, summed over all models")
     limit_s: float = Field(150.0, gt=0, description="no longer, even where runs are missing")
+    turn: int = Field(
+        1,
+        ge=1,
+        description="runs of one model before it is the next one's turn; where there are several, "
+        "one more comes first that is not timed: the others have left the caches full of theirs",
+    )
 
 
 class Place(Part):

@@ -4,10 +4,12 @@ Each layer is rounded to each width alone, and the divergence of the scores is i
 (`controller.compress.sensitivity`). The steps of all layers, by bytes saved for damage done, are a
 path from the float model to the narrowest (`controller.compress.budget`). How far to go on it is
 measured on the quantized file itself, on one half of the samples; the other half says what it cost.
+Whether a layer's scales are searched changes no size: that is settled last, with all others as they
+will be, since what is better for a layer alone may be worse for all of them together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.compress.budget import Point, path
 from controller.compress.errors import CompressError
@@ -17,8 +19,19 @@ from controller.compress.search import Found, Judge
 from controller.compress.weights import wire_bytes
 from controller.compress.widths import Grade, Width, narrowed
 
-WIDTHS = (Width.FLOAT16, Width.INT8, Width.INT4)
-"""What a layer may become. Blocks are left out: they exist for dense layers alone."""
+GRADES = (
+    Grade(Width.FLOAT16),
+    Grade(Width.INT8),
+    Grade(Width.INT8_TENSOR),
+    Grade(Width.INT4),
+    Grade(Width.INT4_BLOCKWISE),
+)
+"""What a layer may become, as far as its kind has it: blocks are for dense layers, and so is one
+scale for a whole layer."""
+
+SEARCHED = (Grade(Width.INT4, searched=True), Grade(Width.INT4_BLOCKWISE, searched=True))
+"""Beside them. Least error of the weights is not always least error of the answers, so both are
+tried. At 8 bits there is nothing to gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +43,12 @@ class Aim:
         max_bytes: None: the smallest model within the loss. Else the model of least damage whose
             file is no larger.
         search: try scales of least squared error too, and keep for each layer what moves the
-            answers less. Least error of the weights is not always least error of the answers.
+            answers less.
     """
 
     max_loss: float
     max_bytes: int | None = None
-    search: bool = False
+    search: bool = True
 
 
 def quantize_mixed(judge: Judge, aim: Aim) -> tuple[Found[Grade], QuantizeReport]:
@@ -55,15 +68,14 @@ def quantize_mixed(judge: Judge, aim: Aim) -> tuple[Found[Grade], QuantizeReport
     check_installed()
     check_float(judge.content, judge.name, f"quantize {judge.name} to mixed")
     walk = _Walk(judge, aim)
-    grades = [Grade(width) for width in WIDTHS]
-    if aim.search:
-        grades += [Grade(width, searched=True) for width in WIDTHS if width is not Width.FLOAT16]
+    grades = (*GRADES, *SEARCHED) if aim.search else GRADES
     ways = [(grade, narrowed(grade.width, search=grade.searched)) for grade in grades]
     options = judge.costs(ways, lambda graph, stored: graph.stored_bytes(stored.tensor))
     if aim.max_bytes is None:
         found = judge.within(options, walk.content, aim.max_loss)
     else:
         found = walk.first_within(path(options), aim.max_bytes)
+    found = walk.settled(found) if aim.search else found
     return found, walk.made(found.chosen)[1]
 
 
@@ -85,6 +97,20 @@ class _Walk:
     def content(self, chosen: Mapping[int, Grade]) -> bytes:
         """Return the model of an allocation."""
         return self.made(chosen)[0] if chosen else self._judge.content
+
+    def settled(self, found: Found[Grade]) -> Found[Grade]:
+        """Return what was found with each layer's scales searched or not, whatever moves less."""
+        judge, best = self._judge, found
+        least = judge.shift(best.content).divergence
+        for tensor, grade in found.chosen.items():
+            if replace(grade, searched=True) not in SEARCHED:
+                continue
+            chosen = {**best.chosen, tensor: replace(grade, searched=not grade.searched)}
+            content = self.content(chosen)
+            divergence = judge.shift(content).divergence
+            if divergence < least and judge.lost(content) <= self._aim.max_loss + 1e-9:
+                least, best = divergence, replace(best, content=content, chosen=chosen)
+        return replace(best, verdict=judge.verdict(best.content))
 
     def first_within(self, allocations: Sequence[Mapping[int, Grade]], most: int) -> Found[Grade]:
         """Return the first allocation whose file fits; sizes fall along the path.

@@ -6,6 +6,7 @@ from html import escape
 
 from controller.compress.anatomy import Anatomy
 from controller.compress.evaluate import Evaluation
+from controller.compress.markup import card, document, named, prose, row_of, table_of
 from controller.compress.measure import Weighed
 from controller.compress.plots import (
     Spot,
@@ -15,33 +16,11 @@ from controller.compress.plots import (
     pareto,
     reliability_chart,
 )
-from controller.compress.svg import COLOURS, FONT, si
+from controller.compress.svg import COLOURS, si
 from controller.compress.timings import Timings, was_disturbed
 from controller.compress.wire import Wire
 
 _FEW_CLASSES = 40
-
-_STYLE = f"""
-:root {{ color-scheme: light; }}
-body {{ font: 15px/1.5 {FONT}; color: #1f2933; background: #f4f6f8; margin: 0; }}
-main {{ max-width: 1284px; margin: 0 auto; padding: 28px 20px 60px; }}
-h1 {{ font-size: 26px; margin: 0 0 4px; }}
-h2 {{ font-size: 19px; margin: 36px 0 10px; }}
-p {{ margin: 6px 0; max-width: 78ch; }}
-.soft {{ color: #62707d; }}
-.card {{ background: #fff; border: 1px solid #e3e8ed; border-radius: 8px; padding: 10px;
-  overflow-x: auto; }}
-.grid {{ display: flex; flex-wrap: wrap; gap: 14px; }}
-.grid svg, .card svg {{ max-width: none; display: block; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }}
-th, td {{ padding: 5px 9px; text-align: right; white-space: nowrap; }}
-th {{ color: #62707d; font-weight: 600; border-bottom: 1px solid #cdd5dc; }}
-th:first-child, td:first-child {{ text-align: left; }}
-tr + tr td {{ border-top: 1px solid #eef1f4; }}
-.dot {{ display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 8px; }}
-details {{ margin: 12px 0; }}
-summary {{ cursor: pointer; font-weight: 600; margin-bottom: 8px; }}
-"""
 
 _ON_COSTS = (
     "Left and up is better. The dashed line is the Pareto front: the most accuracy that can be had "
@@ -101,16 +80,16 @@ def render(
     n = subjects[0].evaluation.quality.samples
     body = [
         f"<h1>{escape(title)}</h1>",
-        _prose(f"{len(subjects)} models on {n} samples ({samples}); timed on {machine}."),
+        prose(f"{len(subjects)} models on {n} samples ({samples}); timed on {machine}."),
         *_summary(subjects),
         "<h2>Accuracy against cost</h2>",
-        _prose(_ON_COSTS),
+        prose(_ON_COSTS),
         f'<div class="grid">{"".join(_costs(subjects))}</div>',
         "<h2>Time</h2>",
         _times(subjects),
         *_disturbed(subjects),
         "<h2>Reliability</h2>",
-        _prose(_ON_RELIABILITY),
+        prose(_ON_RELIABILITY),
         f'<div class="grid">{"".join(_reliabilities(subjects))}</div>',
         "<h2>Classes</h2>",
         f'<div class="grid">{"".join(_confusions(subjects, labels))}</div>',
@@ -118,37 +97,11 @@ def render(
         "<h2>Layers</h2>",
         *_layers(subjects),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _prose(words: str) -> str:
-    return f'<p class="soft">{escape(words)}</p>'
-
-
-def _card(content: str) -> str:
-    return f'<div class="card">{content}</div>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are HTML."""
-    heads = "".join(f"<th>{escape(one)}</th>" for one in head)
-    lines = "".join(map(_row, rows))
-    return _card(f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>")
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    return document(title, body)
 
 
 def _named(number: int, subject: Subject) -> str:
-    colour = COLOURS[number % len(COLOURS)]
-    return f'<span class="dot" style="background:{colour}"></span>{escape(subject.name)}'
+    return named(number, subject.name)
 
 
 def _summary(subjects: Sequence[Subject]) -> Iterable[str]:
@@ -182,13 +135,13 @@ def _summary(subjects: Sequence[Subject]) -> Iterable[str]:
         row += ["-" if joules is None else _joules(joules)] * energy
         row.append("-" if weighed.peak_mib is None else f"{weighed.peak_mib:.3g} MiB")
         rows.append(row)
-    yield _table(head, rows)
+    yield table_of(head, rows)
     notes = ["Over the air: after lzma. Memory: the most that loading and running added."]
     if subjects[1:]:
         notes.append(f"Agrees: answers as {subjects[0].name} does.")
     if energy:
         notes.append("Energy: an estimate, CPU seconds times the watts that were given.")
-    yield _prose(" ".join(notes))
+    yield prose(" ".join(notes))
 
 
 def _costs(subjects: Sequence[Subject]) -> Iterable[str]:
@@ -203,7 +156,7 @@ def _costs(subjects: Sequence[Subject]) -> Iterable[str]:
         kinds.append(("Energy, estimated", "energy of a run", joules, _joules))
     for title, axis, costs, show in kinds:
         spots = [_spot(s, max(cost, 1e-9)) for s, cost in zip(subjects, costs, strict=True)]
-        yield _card(cost_chart(spots, title, axis, show))
+        yield card(cost_chart(spots, title, axis, show))
 
 
 def _spot(subject: Subject, cost: float) -> Spot:
@@ -218,7 +171,7 @@ def best(subjects: Sequence[Subject]) -> list[str]:
 
 def _times(subjects: Sequence[Subject]) -> str:
     first = subjects[0]
-    return _table(
+    return table_of(
         ["Model", "Runs", "First", "Min", "p5", "Median", "Avg", "p95", "Max", "Std", "Load"]
         + [f"{what} / {first.name}" for what in ("Median", "CPU")] * bool(subjects[1:]),
         [
@@ -252,7 +205,7 @@ def _times(subjects: Sequence[Subject]) -> str:
 
 def _disturbed(subjects: Sequence[Subject]) -> Iterable[str]:
     if any(was_disturbed(s.timings, s.cpu_s, 1) for s in subjects):
-        yield _prose(_ON_DISTURBANCE)
+        yield prose(_ON_DISTURBANCE)
 
 
 def _reliabilities(subjects: Sequence[Subject]) -> Iterable[str]:
@@ -260,14 +213,14 @@ def _reliabilities(subjects: Sequence[Subject]) -> Iterable[str]:
         found = subject.evaluation
         colour = COLOURS[number % len(COLOURS)]
         error = found.quality.calibration_error
-        yield _card(reliability_chart(found.bins, subject.name, error, colour))
+        yield card(reliability_chart(found.bins, subject.name, error, colour))
 
 
 def _confusions(subjects: Sequence[Subject], labels: Sequence[str]) -> Iterable[str]:
     for subject in subjects:
         confusion = subject.evaluation.quality.confusion
         names = _names(labels, len(confusion))
-        yield _card(confusion_chart(confusion, subject.name, names))
+        yield card(confusion_chart(confusion, subject.name, names))
 
 
 def _by_class(subjects: Sequence[Subject], labels: Sequence[str]) -> str:
@@ -281,9 +234,9 @@ def _by_class(subjects: Sequence[Subject], labels: Sequence[str]) -> str:
         for subject in subjects:
             found = subject.evaluation.classes[number]
             row += [_share(found.recall), _share(found.precision)]
-        lines.append(_row(row))
+        lines.append(row_of(row))
     head = f"<tr><th></th><th></th>{models}</tr><tr><th>class</th><th>samples</th>{figures}</tr>"
-    table = _card(f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>")
+    table = card(f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>")
     opened = " open" if len(classes) <= _FEW_CLASSES else ""
     return f"<details{opened}><summary>Every class</summary>{table}</details>"
 
@@ -291,7 +244,7 @@ def _by_class(subjects: Sequence[Subject], labels: Sequence[str]) -> str:
 def _layers(subjects: Sequence[Subject]) -> Iterable[str]:
     for number, subject in enumerate(subjects):
         opened = " open" if not number else ""
-        chart = _card(layer_chart(subject.anatomy))
+        chart = card(layer_chart(subject.anatomy))
         name = escape(subject.name)
         yield f"<details{opened}><summary>{name}</summary>{chart}</details>"
 

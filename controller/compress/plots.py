@@ -1,6 +1,6 @@
 """The plots of models: layers, accuracy against cost, reliability, confusion. Pure: SVG out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +125,11 @@ def pareto(spots: Sequence[Spot]) -> list[Spot]:
 
 
 def cost_chart(
-    spots: Sequence[Spot], title: str, axis: str, show: Callable[[float], str] = si
+    spots: Sequence[Spot],
+    title: str,
+    axis: str,
+    show: Callable[[float], str] = si,
+    labelled: Collection[str] | None = None,
 ) -> str:
     """Draw accuracy against a cost, on a logarithmic axis, with the Pareto line.
 
@@ -134,6 +138,8 @@ def cost_chart(
         title: above the plot.
         axis: what the cost is, with its unit.
         show: how a cost reads.
+        labelled: names of those that are named beside their dots; None: all. Pointing at a dot
+            names any.
     """
     width, height = 392.0, 310.0
     x = spanning((s.cost for s in spots), 62, width - 20, log=True)
@@ -147,7 +153,7 @@ def cost_chart(
             *_axes((x, y), (axis, "accuracy, %"), (show, lambda v: f"{v * 100:.4g}")),
             *_front_line(front, x, y),
             *(_spot(s, x, y, COLOURS[n % len(COLOURS)]) for n, s in enumerate(spots)),
-            *_names(spots, x, y),
+            *_names(spots, x, y, labelled),
         ],
         f"{title}: {', '.join(f'{s.name} {s.accuracy:.1%} at {show(s.cost)}' for s in spots)}",
     )
@@ -171,11 +177,15 @@ def _spot(spot: Spot, x: Scale, y: Scale, colour: str) -> str:
     return whisker + circle(at, y.at(spot.accuracy), 5.5, colour, title)
 
 
-def _names(spots: Sequence[Spot], x: Scale, y: Scale) -> Iterable[str]:
+def _names(
+    spots: Sequence[Spot], x: Scale, y: Scale, labelled: Collection[str] | None
+) -> Iterable[str]:
     """Write the names where they meet neither a dot nor each other, as far as that can be had."""
     taken = [_box(x.at(s.cost) - 7, y.at(s.accuracy) + 7, 14, 14) for s in spots]
     taken += [_box(x.at(s.cost) - 1, y.at(s.low), 2, y.at(s.low) - y.at(s.high)) for s in spots]
     for number, spot in enumerate(spots):
+        if labelled is not None and spot.name not in labelled:
+            continue
         words = shortened(spot.name, 30)
         length = width_of(words, 11)
         px, py = x.at(spot.cost), y.at(spot.accuracy)

@@ -17,6 +17,9 @@ from protocols.bundle import ScoreKind, TensorSpec
 from protocols.inference.gate import score_kind
 from protocols.inference.tensors import real
 
+_BINARY = 2
+"""Classes that a single score tells apart."""
+
 
 class Scorer:
     """Answers how good a model is. Use it as a context manager.
@@ -60,18 +63,27 @@ class Scorer:
         return self._known[digest]
 
     def kind(self, content: bytes, name: str) -> ScoreKind:
-        """Return what a model's scores are."""
-        return score_kind(self.rows(content, name))
+        """Return what a model's scores are.
+
+        Raises:
+            CompressError: it does not run on the samples.
+            BuildError: the labels are classes that it does not tell apart.
+        """
+        rows = self.rows(content, name)
+        self.samples.check_classes(max(_BINARY, rows.shape[1]))
+        return score_kind(rows)
 
     def quality(self, content: bytes, name: str, kind: ScoreKind | None = None) -> Quality:
         """Judge a model against the labels; `kind` is that of its scores if it is known.
 
         Raises:
             CompressError: it does not run on the samples, or these have no labels.
+            BuildError: the labels are classes that it does not tell apart.
         """
         rows = self.rows(content, name)
         if self.samples.y is None:
             raise CompressError(f"cannot judge {name}: {self.samples.source} has no labels `y`")
+        self.samples.check_classes(max(_BINARY, rows.shape[1]))
         return quality(rows, kind or score_kind(rows), self.samples.y)
 
     def accuracy(self, content: bytes, name: str) -> float:

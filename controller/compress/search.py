@@ -1,5 +1,6 @@
 """The choice of a treatment for every layer: measured alone, then as a whole, then held out."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -105,6 +106,12 @@ class Judge:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def crossed(self) -> Self:
+        """Return a judge for whom the halves change places; it is open as long as this one."""
+        other = copy.copy(self)
+        other._ours, other._theirs = self._theirs, self._ours  # noqa: SLF001 - of the same class
+        return other
 
     def lost(self, content: bytes) -> float:
         """Return the accuracy that a model loses on the half that choices are made on.

@@ -53,12 +53,14 @@ class Shift:
         lost: the original's accuracy less this one's; None likewise; negative: it gained.
         change: mean absolute change of a probability, over samples and classes.
         divergence: mean Kullback-Leibler divergence of the probabilities from the original's, nats.
+        agreement: share of samples for which both answer alike.
     """
 
     accuracy: float | None
     lost: float | None
     change: float
     divergence: float
+    agreement: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,4 +150,5 @@ def shift_of(
         lost=lost,
         change=float(np.abs(ours - theirs).mean()),
         divergence=float(max(0.0, (p * np.log(p / q)).sum(axis=1).mean())),
+        agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
     )

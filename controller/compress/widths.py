@@ -34,7 +34,8 @@ _SCALE_BYTES = 12
 """Of one channel: float32 scale and int64 zero point."""
 _BLOCK_SCALE_BYTES = 2
 
-_PLAIN, _DEPTHWISE = frozenset({"CONV_2D", "FULLY_CONNECTED"}), "DEPTHWISE_CONV_2D"
+_DENSE, _DEPTHWISE = "FULLY_CONNECTED", "DEPTHWISE_CONV_2D"
+_PLAIN = frozenset({"CONV_2D", _DENSE})
 
 
 class Width(StrEnum):
@@ -90,12 +91,10 @@ def why_not(graph: Graph, layer: Layer, width: Width) -> str:
     match width:
         case Width.FLOAT16:
             return _why_not_float16(graph.values(layer.weights))
-        case Width.INT4 if layer.kind not in _PLAIN:
-            return f"{layer.kind} has no int4 kernel; int8 or float16 it can be"
         case Width.INT4_BLOCKWISE:
             return _why_not_blockwise(layer.kind, graph.shape(layer.weights)[-1])
         case _:
-            return ""
+            return _why_not_kind(layer.kind, width)
 
 
 def layer_bytes(graph: Graph, layer: Layer, width: Width) -> int:
@@ -125,7 +124,7 @@ def near_lossless(layer: Layer) -> Width:
     """
     if layer.kind == _DEPTHWISE:
         return Width.FLOAT16
-    return Width.INT8_TENSOR if layer.kind == "FULLY_CONNECTED" else Width.INT8
+    return Width.INT8_TENSOR if layer.kind == _DENSE else Width.INT8
 
 
 def clipped(
@@ -215,9 +214,17 @@ def _why_not_float16(values: NDArray[np.float32]) -> str:
     return f"it has a weight of {most:.4g}, beyond float16" if most > _FLOAT16_MOST else ""
 
 
+def _why_not_kind(kind: str, width: Width) -> str:
+    if width is Width.INT4 and kind not in _PLAIN:
+        return f"{kind} has no int4 kernel; int8 or float16 it can be"
+    if width is Width.INT8_TENSOR and kind != _DENSE:
+        return f"{kind} has a scale for each channel, only {_DENSE} may have one for all"
+    return ""
+
+
 def _why_not_blockwise(kind: str, row: int) -> str:
-    if kind != "FULLY_CONNECTED":
-        return f"{kind} has no blockwise kernel, only FULLY_CONNECTED has"
+    if kind != _DENSE:
+        return f"{kind} has no blockwise kernel, only {_DENSE} has"
     return f"its rows of {row} weights are no multiple of {BLOCK}" if row % BLOCK else ""
 
 

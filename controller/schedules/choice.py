@@ -12,9 +12,11 @@ from protocols.device import CoreClass, Inventory
 from protocols.profile import LayoutRun, StageProfile
 from protocols.schedule import Layout, Wishes
 
-_WORTH_THREADS_MS = 1.0
+_WORTH_THREADS_MS = 0.5
 """A model that answers sooner than this with one thread gets one: waking a pool and waiting for its
-last thread costs tens of microseconds, and each of them is CPU time that others could have."""
+last thread costs tens of microseconds. Measured on two x86_64 cores: 0.83 ms became 0.46 ms with a
+second thread, 0.016 ms became 0.020.
+"""
 
 _MOST_UNTUNED = 4
 """Threads of a stage that nobody has measured: beyond these small models rarely gain."""

@@ -2,7 +2,8 @@
 
     python deploy/speech/ask.py recording.wav --url http://127.0.0.1:8000 --model spoken-digits
 
-Needs numpy alone. The request is that of the Open Inference Protocol v2.
+Needs numpy alone. The request is that of the Open Inference Protocol v2. A device that makes way
+for other work answers 503 and says when to come again; it is asked again, for as long as `--wait`.
 """
 
 # ruff: noqa: INP001, T201 (a script that prints)
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,6 +23,8 @@ import numpy as np
 from logmel import FRAMES, MELS, log_mel, read_wav
 
 TIMEOUT_S = 10.0
+WAIT_S = 180.0
+_BUSY = 503
 
 
 def request_of(content: bytes) -> bytes:
@@ -45,8 +49,14 @@ def heard(answer: dict[str, Any]) -> tuple[int, str]:
     return int(scores.argmax()), str(answer.get("parameters", {}).get("stage", ""))
 
 
-def ask(url: str, model: str, content: bytes) -> tuple[int, str]:
+def ask(url: str, model: str, content: bytes, wait_s: float = 0.0) -> tuple[int, str]:
     """Ask a device.
+
+    Args:
+        url: its address.
+        model: the cascade's name.
+        content: of a WAV file.
+        wait_s: how long it is asked again while it is busy.
 
     Raises:
         ValueError: it is no recording that the cascade understands, or the device refuses it.
@@ -59,12 +69,23 @@ def ask(url: str, model: str, content: bytes) -> tuple[int, str]:
         request_of(content),
         {"Content-Type": "application/json"},
     )
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            return heard(json.load(answer))
-    except urllib.error.HTTPError as error:
-        words = error.read().decode(errors="replace")
-        raise ValueError(f"cannot get an answer from {url}: {error.code} {words}") from error
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+                return heard(json.load(answer))
+        except urllib.error.HTTPError as error:
+            words = f"{error.code} {error.read().decode(errors='replace')}"
+            left_s = until_s - time.monotonic()
+            if error.code != _BUSY or left_s <= 0:
+                raise ValueError(f"cannot get an answer from {url}: {words}") from error
+            pause_s = min(left_s, _pause_s(error.headers.get("Retry-After")))
+        print(f"{words}; asking again in {pause_s:.0f} s", file=sys.stderr)
+        time.sleep(pause_s)
+
+
+def _pause_s(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after and retry_after.isdecimal() else 1.0
 
 
 def main() -> int:
@@ -73,14 +94,18 @@ def main() -> int:
     parser.add_argument("recordings", nargs="+", type=Path, metavar="WAV")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", default="spoken-digits")
+    parser.add_argument(
+        "--wait", type=float, default=WAIT_S, metavar="SECONDS", help="while the device is busy"
+    )
     options = parser.parse_args()
-    try:
-        for path in options.recordings:
-            digit, stage = ask(options.url.rstrip("/"), options.model, path.read_bytes())
-            print(f"{path}: {digit}" + (f" ({stage})" if stage else ""))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    for path in options.recordings:
+        try:
+            content = path.read_bytes()
+            digit, stage = ask(options.url.rstrip("/"), options.model, content, options.wait)
+        except (OSError, ValueError) as error:
+            print(f"cannot ask about {path}: {error}", file=sys.stderr)
+            return 1
+        print(f"{path}: {digit}" + (f" ({stage})" if stage else ""))
     return 0
 
 

@@ -2,10 +2,10 @@
 
     python deploy/speech/run.py free-spoken-digits.zip --out speech
 
-It needs the extra `train` and about a quarter of an hour of one core. Into the folder it writes the
+It needs the extra `train` and some six minutes of one core. Into the folder it writes the
 classifier's weights, every form of the model, `samples.npz` (features and digits of the calibration
 and test recordings, for `ctl cascade build` and `ctl model eval`) and `recipe.json`, the figures.
-Weights that are there already are not trained again.
+What is there already is not trained again: an interrupted run goes on from there.
 """
 
 # ruff: noqa: INP001 (a script, not a package)
@@ -25,9 +25,15 @@ import torch
 
 from controller.cli.output import Format, jsonable, note, print_rows
 from controller.cli.running import Running
-from controller.cli.training import STEPS, quiet_torch, recipe_columns, remarks
+from controller.cli.training import (
+    STEPS,
+    quiet_torch,
+    recipe_columns,
+    recipe_document,
+    remarks,
+    verdict,
+)
 from controller.compress.errors import CompressError
-from controller.compress.sources import write_all
 from controller.compress.training.channels import Schedule
 from controller.compress.training.protocol import load_task
 from controller.compress.training.recipe import Plan, Recipe, cook
@@ -51,10 +57,9 @@ def run(folder: Path) -> None:
     torch.manual_seed(spoken_digits.SEED)
     task = load_task(spoken_digits.__file__)
     with Running("Beginning") as running:
-        made = cook(task, PLAN, running.at)
-    write_all({folder / f"{name}.tflite": content for name, content in made.files.items()})
-    figures = {name: getattr(made, name) for name in ("rows", "chosen", "steps", "gates", "notes")}
-    (folder / "recipe.json").write_text(json.dumps(jsonable(figures), indent=2), encoding="utf-8")
+        made = cook(task, PLAN, running.at, note, folder)
+    figures = json.dumps(jsonable(recipe_document(made)), indent=2)
+    (folder / "recipe.json").write_text(figures, encoding="utf-8")
     x, y = spoken_digits.features("calibration")
     x_test, y_test = spoken_digits.features("test")
     np.savez_compressed(folder / "samples.npz", x=x, y=y, x_test=x_test, y_test=y_test)
@@ -67,6 +72,7 @@ def show(made: Recipe) -> None:
     print_rows(made.rows, recipe_columns(made), Format.TABLE)
     for remark in remarks(made):
         note(remark)
+    note(verdict(made, PLAN.loss_points))
 
 
 def main() -> int:

@@ -10,18 +10,28 @@ from protocols.bundle import Metric, ScoreKind
 
 _NEAR_ZERO, _NEAR_ONE = -0.01, 1.01
 _SUM_TOLERANCE = 0.1
+_SMALLEST = 1e-7
 
 
-def probabilities(scores: NDArray[Any], kind: ScoreKind) -> NDArray[np.float32]:
+def probabilities(
+    scores: NDArray[Any], kind: ScoreKind, temperature: float = 1.0
+) -> NDArray[np.float32]:
     """Return class probabilities, float32 [classes], from a model's real-valued scores.
 
     Logits go through softmax (the maximum subtracted, so that nothing overflows). One single score
     is a binary classifier's: p of class 1, or its logit; the answer has two classes.
 
+    At another temperature than 1 it is softmax(`logits(scores, kind)` / temperature), Guo et al.
+    2017, arXiv:1706.04599: below 1 surer, above 1 less sure. No class overtakes another; rounding
+    to float32 can make two equal that were not.
+
     Args:
         scores: real values of any shape, flattened.
         kind: `probabilities`, or `logits` (`raw` scores have no probabilities).
+        temperature: above 0; 1 leaves the scores as the model means them.
     """
+    if temperature != 1.0:
+        return _softened(logits(scores, kind), temperature)
     flat = scores.astype(np.float32, copy=False).ravel()
     if flat.size == 1:
         score = float(flat[0])
@@ -33,6 +43,25 @@ def probabilities(scores: NDArray[Any], kind: ScoreKind) -> NDArray[np.float32]:
         grown = np.exp(flat - flat.max())
         shares: NDArray[np.float32] = grown / grown.sum()
     return shares
+
+
+def logits(scores: NDArray[Any], kind: ScoreKind) -> NDArray[np.float64]:
+    """Return logits, float64 [classes], of a model's real-valued scores.
+
+    Probabilities become their logarithms (at least 1e-7: quantized ones may be 0). A single score
+    is a binary classifier's, and becomes two: 0 and its logit.
+
+    Args:
+        scores: real values of any shape, flattened.
+        kind: `probabilities` or `logits`.
+    """
+    z = scores.astype(np.float64).ravel()
+    if z.size == 1:
+        if kind != "logits":
+            p = np.clip(z, _SMALLEST, 1.0 - _SMALLEST)
+            z = np.log(p) - np.log1p(-p)
+        return np.concatenate([np.zeros(1), z])
+    return z if kind == "logits" else np.log(np.maximum(z, _SMALLEST))
 
 
 def top1(scores: NDArray[Any], kind: ScoreKind) -> int:
@@ -75,6 +104,13 @@ def score_kind(rows: NDArray[Any]) -> ScoreKind:
         return "probabilities"
     off = np.median(np.abs(rows.sum(axis=1) - 1.0))
     return "probabilities" if off < _SUM_TOLERANCE else "logits"
+
+
+def _softened(z: NDArray[np.float64], temperature: float) -> NDArray[np.float32]:
+    """Softmax of z / temperature. The maximum goes first: 0 / T is 0 however small T is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        grown = np.exp((z - z.max()) / temperature)
+    return np.asarray(grown / grown.sum(), np.float32)
 
 
 def _sigmoid(logit: float) -> float:

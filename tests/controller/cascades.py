@@ -31,7 +31,7 @@ class Piece:
     name: str
     variants: Sequence[tuple[str, float]]
     gated: bool = False
-    answer_ms: float = 0.5
+    answer_ms: float = 0.4
 
 
 SMALL = Piece("small", [("int8", 4.0)], gated=True)

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from controller.errors import FitError
 from controller.fit import forms, preview
+from protocols.bundle import Bundle
 from tests.controller.cascades import DIGITS, LARGE, Piece, make_bundle, ref_of
 from tests.controller.world import deployment, device, inventory, pins
 
@@ -118,7 +119,7 @@ def test_preview_says_bytes_memory_and_time() -> None:
         asked.bundle.artifact.size_bytes
     )
     assert found.peak_mib == (64.0, 64.0, 60.0, 4.0, 0.0)
-    assert found.answer_ms == pytest.approx(5.5)
+    assert found.answer_ms == pytest.approx(5.4)
 
 
 pieces = st.lists(
@@ -151,3 +152,51 @@ def test_every_form_fits_and_each_is_smaller(
     assert sizes == sorted(set(sizes), reverse=True)
     assert budget_mib is None or max(sizes) <= budget_mib
     assert not found[0].dropped
+
+
+def narrow_large() -> Bundle:
+    """The digits with a large stage in int4 before int8, and the small one in either alone."""
+    pieces = (Piece("small", [("int8", 4.0)]), Piece("large", [("int4", 8.0), ("int8", 10.0)]))
+    bundle = make_bundle(pieces)
+    small, large = bundle.stages
+    int4, int8 = large.variants
+    narrow = int4.with_(runtimes=("ai-edge-litert",))
+    return bundle.with_(stages=(small, large.with_(variants=(narrow, int8))))
+
+
+def test_a_device_gets_no_variant_that_its_interpreter_answers_wrongly_with() -> None:
+    bundle = narrow_large()
+    asked = deployment(ref_of(bundle))
+    old, new = (
+        device(inventory=inventory(runtime=runtime))
+        for runtime in ("tflite-runtime 2.14.0", "ai-edge-litert 2.3.0")
+    )
+
+    assert dict(forms(asked, bundle, old, None)[0].variants)["large"] == "int8"
+    assert dict(forms(asked, bundle, new, None)[0].variants)["large"] == "int4"
+
+
+def test_what_no_interpreter_of_a_device_runs_is_refused() -> None:
+    bundle = narrow_large()
+    old = device(inventory=inventory(runtime="tflite-runtime 2.14.0"))
+    asked = deployment(ref_of(bundle), variants={"large": "int4"})
+
+    with pytest.raises(FitError, match=r"large as int4 needs ai-edge-litert, it has tflite-runt"):
+        forms(asked, bundle, old, None)
+
+
+def test_variants_that_were_calibrated_together_must_all_run() -> None:
+    bundle = make_bundle((Piece("small", [("int4", 2.0), ("int8", 4.0)], gated=True), LARGE))
+    small, large = bundle.stages
+    narrow = small.variants[0].with_(runtimes=("ai-edge-litert",))
+    stages = (small.with_(variants=(narrow, small.variants[1])), large)
+    old = device(inventory=inventory(runtime="tflite-runtime 2.14.0"))
+    both = bundle.with_(stages=stages)
+    one = both.with_(
+        certificates=tuple(c for c in both.certificates if c.variants["small"] == "int4")
+    )
+
+    found = forms(deployment(ref_of(both)), both, old, None)
+    assert {dict(form.variants)["small"] for form in found} == {"int8"}
+    with pytest.raises(FitError, match="no variants that were calibrated together"):
+        forms(deployment(ref_of(one)), one, old, None)

@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from controller.errors import BuildError
-from controller.recipe import StageRecipe, read_eps, read_labels, read_stages
+from controller.recipe import (
+    Recipe,
+    StageRecipe,
+    Temperature,
+    read_eps,
+    read_labels,
+    read_stages,
+)
 
 TWO = ("small=a.tflite,b", "large=c")
 
@@ -32,10 +39,38 @@ def test_gates() -> None:
     assert gates("c=none") == ["max_prob", "max_prob", None]
 
 
+def test_temperatures() -> None:
+    def degrees(*words: str, gates: tuple[str, ...] = ()) -> list[Temperature]:
+        made = stages("a=m", "b=m", "c=m", gates=gates, reads={"b": "stage:a"}, temperatures=words)
+        return [stage.temperature for stage in made]
+
+    assert degrees() == [1, 1, 1]
+    assert degrees("auto") == ["auto", "auto", "auto"]
+    assert degrees("c=2", "0.5") == [0.5, 0.5, 2]
+    assert degrees("auto", "b=1") == ["auto", 1, "auto"]
+    assert degrees("auto", gates=("a=none",)) == [1, "auto", "auto"]
+    recipe = Recipe("digits", stages("a=m", "b=m", temperatures=["b=auto"]))
+    assert recipe.fits
+    assert not Recipe("digits", stages("a=m", "b=m", temperatures=["3"])).fits
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "1e-9", "warm", "small=", "small=0"])
+def test_a_temperature_that_is_none(word: str) -> None:
+    with pytest.raises(BuildError, match=r"want a number from 0\.001 to 1000 or auto"):
+        stages(*TWO, temperatures=[word])
+
+
 @pytest.mark.parametrize(
     ("words", "options", "message"),
     [
         ((), {}, "no stages"),
+        (TWO, {"temperatures": ["tiny=2"]}, "cannot use --temperature tiny=2"),
+        (("a=m",), {"temperatures": ["2"]}, "no stage has a gate"),
+        (
+            ("a=m", "b=m", "c=m"),
+            {"gates": ["a=none"], "reads": {"b": "stage:a"}, "temperatures": ["a=2"]},
+            "'a=2': a has no gate",
+        ),
         (("small",), {}, r"cannot read stage 'small': want NAME=MODEL"),
         (("small=",), {}, "cannot read stage"),
         (("a=m", "a=n"), {}, "stage 'a' stands twice"),

@@ -134,6 +134,8 @@ def test_what_cannot_be_searched() -> None:
     choose, prove = halves(POOL)
     with pytest.raises(BuildError, match="cannot search 1 models: want 2 to 16"):
         search(choose[:1], prove[:1])
+    with pytest.raises(BuildError, match=r"cannot choose at eps 5\.0% with 19 samples"):
+        search([on(one, np.arange(19)) for one in choose], prove)
     few = [on(one, np.arange(50)) for one in prove]
     with pytest.raises(BuildError, match=r"cannot certify eps 5\.0% with 50 samples"):
         search(choose, few)
@@ -157,3 +159,24 @@ def test_costs_of_a_profile(tmp_path: Path) -> None:
             profile_costs("latency", pool, path)
     with pytest.raises(BuildError, match="cannot read profile"):
         profile_costs("latency", pool, tmp_path / "none.json")
+
+
+def test_energy_of_a_profile(tmp_path: Path) -> None:
+    pool = tuple(Entry(f"{n}.tflite", n, tmp_path / f"{n}.tflite", 0) for n in "ab")
+    path = tmp_path / "pi.json"
+    rail = {"energy_mj": 3.5, "energy_method": "rail", "cpu_ms": 2.0}
+    path.write_text(json.dumps({"a": rail, "b": rail}))
+    measured = profile_costs("energy", pool, path)
+    assert (measured.values, measured.method) == ({"a": 3.5, "b": 3.5}, "rail")
+    estimated = profile_costs("energy", pool, path, watts=2.5)
+    assert (estimated.values, estimated.method) == ({"a": 5.0, "b": 5.0}, "model")
+    assert "times 2.5 W: an estimate" in estimated.source
+    assert profile_costs("cpu", pool, path).method is None
+    for other, why in (
+        ({**rail, "energy_method": "battery"}, "figures of two methods cannot be compared"),
+        ({**rail, "energy_method": "guess"}, "want one of meter, rail, battery, model"),
+        ({"energy_mj": 3.5}, "no 'energy_method'; it takes .*\"energy_method\": meter"),
+    ):
+        path.write_text(json.dumps({"a": rail, "b": other}))
+        with pytest.raises(BuildError, match=why):
+            profile_costs("energy", pool, path)

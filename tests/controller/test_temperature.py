@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controller.temperature import fit, likelihood_loss, logits, reordered, softmax
+from controller.errors import BuildError
+from controller.temperature import fit, halves, likelihood_loss, logits, reordered, softmax
 
 
 def drawn(classes: int, heat: float, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -22,9 +25,35 @@ def test_the_temperature_that_drew_the_labels_is_found(heat: float) -> None:
     assert all(best <= likelihood_loss(z, y, found * k) + 1e-12 for k in (0.9, 1.1))
 
 
-def test_where_all_is_right_the_temperature_falls_to_its_limit() -> None:
+def test_labels_that_are_all_right_do_not_make_a_model_sure_beyond_measure() -> None:
     z = np.random.default_rng(0).normal(0, 3, (100, 3))
-    assert fit(z, z.argmax(axis=1)) < 0.01
+    y = z.argmax(axis=1)
+    assert 0.1 < fit(z, y) < 0.5
+    assert 0.8 < fit(z[:3], y[:3]) <= 1
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.floats(0.01, 100))
+def test_it_lies_between_1_and_where_more_of_the_same_labels_put_it(
+    seed: int, n: int, size: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    z, y = draw.normal(0, size, (n, 4)), draw.integers(0, 4, n)
+    few, more = fit(z, y), fit(np.tile(z, (50, 1)), np.tile(y, 50))
+    assert 0.001 <= few <= 1000
+    assert min(1.0, more) - 1e-6 <= few <= max(1.0, more) + 1e-6
+
+
+def test_halves() -> None:
+    fits, proves = halves(501, 1)
+    assert (len(fits), len(proves)) == (251, 250)
+    assert sorted([*fits, *proves]) == list(range(501))
+    again = halves(501, 1)
+    assert np.array_equal(again[1], proves)
+    with pytest.raises(BuildError, match=r"cannot fit temperatures with 171 samples: .* least 172"):
+        halves(171, 1)
+    assert len(halves(172, 1)[1]) == 86
+    with pytest.raises(BuildError, match="cannot fit temperatures with 172 samples"):
+        halves(172, 2)
 
 
 def test_with_two_classes_nothing_changes_its_place() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -106,9 +107,18 @@ def test_a_broken_sample_is_refused() -> None:
 
 
 class Device(BaseHTTPRequestHandler):
-    """Hears a seven in anything, if it is asked for the cascade that it has."""
+    """Hears a seven in anything, if it is asked for the cascade that it has; busy while it says."""
+
+    busy: ClassVar[list[str]] = []
+    """What it answers before: `Retry-After`, a line for each time."""
 
     def do_POST(self) -> None:
+        if self.busy:
+            self.send_response(503)
+            self.send_header("Retry-After", self.busy.pop())
+            self.end_headers()
+            self.wfile.write(b'{"error": "cannot infer: busy"}')
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         shape = body["inputs"][0]["shape"]
         knows = self.path == "/v2/models/spoken-digits/infer" and shape == [1, 64, 32]
@@ -139,6 +149,15 @@ def test_a_recording_is_posted_as_its_features(url: str) -> None:
 def test_what_the_device_says_against_it_is_told(url: str) -> None:
     with pytest.raises(ValueError, match=r"404 .*cannot find it"):
         ask.ask(url, "weather", _wav([0] * 100))
+
+
+def test_a_busy_device_is_asked_again(url: str) -> None:
+    Device.busy[:] = ["0", "0"]
+    assert ask.ask(url, "spoken-digits", _wav([0] * 100), wait_s=60) == (7, "small")
+
+    Device.busy[:] = ["0"]
+    with pytest.raises(ValueError, match=r"503 .*busy"):
+        ask.ask(url, "spoken-digits", _wav([0] * 100))
 
 
 def test_an_address_that_is_none_is_refused() -> None:

@@ -39,6 +39,16 @@ def test_every_compute_rung_names_every_stage() -> None:
         DIGITS.with_(schedule=default_cascade_schedule(("small",), 1))
 
 
+def test_a_temperature_is_1_where_none_is_said_and_never_0() -> None:
+    assert b"temperature" not in json.dumps(golden(Bundle)).encode()
+    assert {stage.temperature for stage in DIGITS.stages} == {1.0}
+    warm = DIGITS.with_(stages=(SMALL.with_(temperature=0.72), LARGE))
+    assert Bundle.decode(warm.encode()).stages[0].temperature == 0.72
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="temperature"):
+            SMALL.with_(temperature=wrong)
+
+
 def test_scores_are_an_output_that_exists() -> None:
     with pytest.raises(ValueError, match="scores names output 1 of 1"):
         SMALL.variants[0].with_(scores=1)

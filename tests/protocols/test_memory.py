@@ -1,7 +1,8 @@
 import pytest
 
-from protocols.device import Inventory
-from protocols.memory import AGENT_MIB, RUNNER_MIB, budget_mib, inventory_budget_mib
+from protocols.device import Inventory, Sample
+from protocols.memory import AGENT_MIB, RUNNER_MIB, budget_mib, inventory_budget_mib, leaves_room
+from protocols.schedule import DEFAULT_THRESHOLDS
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,14 @@ def test_what_a_device_does_not_know_limits_nothing() -> None:
     bare = Inventory(device="pi", agent_version="0", machine="x")
     assert inventory_budget_mib(bare) is None
     assert inventory_budget_mib(bare.with_(memory_mib=1000.0)) == budget_mib(1000.0, None)
+
+
+def test_what_is_left_must_not_ask_for_the_worse_rung_again() -> None:
+    line = DEFAULT_THRESHOLDS["memory_available_percent"]
+    sample = Sample(time_s=0, memory_total_mib=1000, memory_available_mib=300)
+    assert leaves_room(sample, 20, 0, line)  # 28 % left, R1 begins at 25 %
+    assert not leaves_room(sample, 40, 0, line)
+    assert leaves_room(sample, 149, 2, line)  # 15.1 % left, R3 begins at 13 %
+    assert not leaves_room(sample, 150, 2, line)
+    assert leaves_room(Sample(time_s=0), 1e6, 0, line)
+    assert leaves_room(sample, 1e6, 0, None)

@@ -125,6 +125,14 @@ def test_the_default_ladders_read_as_documented() -> None:
     assert (r4.resident, r4.on_demand) == ((), ())
 
 
+def test_what_the_first_answer_takes_stays_together() -> None:
+    schedule = default_cascade_schedule(("trunk", "exit", "rest"), 1, first=2)
+    _, r1, r2, r3, _ = schedule.residency
+    assert (r1.resident, r1.on_demand) == (("trunk", "exit"), ("rest",))
+    assert r2.on_demand == ("trunk", "exit", "rest")
+    assert (r3.resident, r3.on_demand) == (("trunk", "exit"), ())
+
+
 def test_every_ladder_has_five_rungs() -> None:
     whole = default_cascade_schedule(STAGES, 1)
     for ladder in ("compute", "residency"):

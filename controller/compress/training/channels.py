@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from controller.compress.training.protocol import Task
 
 Importance = Literal["l1", "taylor"]
+Spread = Literal["alike", "global"]
 
 _CUTS = 200
 """Channels go in so many small cuts from all to almost none: how closely a limit is met."""
 _MOST = 0.99
+_MOST_OF_A_LAYER = 0.95
+"""A ranking of all layers together may not leave one of them with next to nothing."""
 _TAYLOR_BATCHES = 8
 
 
@@ -46,6 +49,8 @@ class Schedule:
         importance: what a channel is worth.
         is_int8: whether the file will be int8; a target in bytes means that file then.
         beyond_bytes: what the file takes beyond the estimate; `fitted` finds it.
+        spread: every layer loses the same share of its channels (`alike`), or the least of all
+            layers together go (`global`).
     """
 
     steps: int = 4
@@ -54,6 +59,7 @@ class Schedule:
     importance: Importance = "taylor"
     is_int8: bool = False
     beyond_bytes: int = 0
+    spread: Spread = "alike"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,16 @@ class Step:
         size: after the cut.
         accuracy_cut: on validation data, before teaching.
         accuracy: after teaching.
+        name: of the network that came out; empty where only the last step's is kept.
+        epochs: of teaching.
     """
 
     number: int
     size: Size
     accuracy_cut: float
     accuracy: float
+    name: str = ""
+    epochs: int = 0
 
 
 def cut_channels(
@@ -107,18 +117,19 @@ def cut_channels(
         teach(network, task, lesson, lambda *_: on_step(f"{title}: teaching", next(after), total))  # noqa: B023 - called at once
         done += lesson.epochs
         size = _size(network, task, schedule)
-        steps.append(Step(number, size, cut, accuracy(network, task.validation)))
+        now = accuracy(network, task.validation)
+        steps.append(Step(number, size, cut, now, epochs=lesson.epochs))
     return network, tuple(steps)
 
 
 def thin(network: "torch.nn.Module", task: "Task", target: Target, schedule: Schedule) -> None:
-    """Cut channels of a network, in place, until it is within a target; every layer alike.
+    """Cut channels of a network, in place, until it is within a target.
 
     Args:
         network: of the same inputs and classes as the task's.
         task: for the gradients that `taylor` needs, and the example.
         target: an absolute limit, 1 or more.
-        schedule: for what a channel is worth.
+        schedule: for what a channel is worth, and whether layers are compared.
 
     Raises:
         CompressError: it cannot be reached.
@@ -126,7 +137,7 @@ def thin(network: "torch.nn.Module", task: "Task", target: Target, schedule: Sch
     for parameter in network.parameters():
         parameter.requires_grad_(requires_grad=True)
     network.eval()
-    pruner = _pruner(network, task, schedule.importance)
+    pruner = _pruner(network, task, schedule)
     if schedule.importance == "taylor":
         _gradients(network, task)
     size = _size(network, task, schedule)
@@ -163,19 +174,22 @@ def _size(network: "torch.nn.Module", task: "Task", schedule: Schedule) -> Size:
     return replace(size, bytes=size.bytes + schedule.beyond_bytes)
 
 
-def _pruner(network: "torch.nn.Module", task: "Task", importance: Importance) -> Any:  # noqa: ANN401
+def _pruner(network: "torch.nn.Module", task: "Task", schedule: Schedule) -> Any:  # noqa: ANN401
     import torch_pruning  # noqa: PLC0415
 
     worth = {
         "l1": torch_pruning.importance.GroupMagnitudeImportance(p=1),
         "taylor": torch_pruning.importance.GroupTaylorImportance(),
-    }[importance]
+    }[schedule.importance]
+    is_global = schedule.spread == "global"
     try:
         return torch_pruning.pruner.BasePruner(
             network,
             task.example,
             importance=worth,
+            global_pruning=is_global,
             pruning_ratio=_MOST,
+            max_pruning_ratio=_MOST_OF_A_LAYER if is_global else 1.0,
             iterative_steps=_CUTS,
             ignored_layers=[answering_layer(network, task.example)],
             # torch-pruning's defaults are shared between pruners and would be written to.

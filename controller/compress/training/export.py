@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.compress.errors import CompressError
+from controller.compress.graph import Graph
 from controller.compress.training.hush import hushed
 from controller.compress.training.network import arrays, logits
 
@@ -98,7 +99,12 @@ def to_tflite(network: "torch.nn.Module", x: "torch.Tensor", name: str) -> bytes
     return content
 
 
-def to_int8(content: bytes, x: NDArray[np.float32], name: str) -> bytes:
+def to_int8(
+    content: bytes,
+    x: NDArray[np.float32],
+    name: str,
+    input_range: tuple[float, float] | None = None,
+) -> bytes:
     """Return a float32 file as static int8: weights per channel, activations per tensor.
 
     The ranges of activations are the true minima and maxima over the samples; the quantizer's own
@@ -109,6 +115,8 @@ def to_int8(content: bytes, x: NDArray[np.float32], name: str) -> bytes:
         x: samples to calibrate on, [n, ...]; training samples, so that a certificate drawn from
             others stays one.
         name: for messages.
+        input_range: smallest and largest real value of the input, where another model gives it and
+            its own quantization is to be kept; None: those of x.
 
     Raises:
         CompressError: the quantizer refuses it.
@@ -131,8 +139,11 @@ def to_int8(content: bytes, x: NDArray[np.float32], name: str) -> bytes:
             with hushed():
                 calibrator = Calibrator(str(source), qsv_update_func=min_max_update)
                 calibrator.calibrate({signature: rows}, manager)
+                ranges = calibrator.get_model_qsvs()
+                if input_range is not None:
+                    ranges[_input_name(content)] = _range(*input_range)
                 tool = quantizer.Quantizer(str(source), form)
-                made = tool.quantize(calibrator.get_model_qsvs())
+                made = tool.quantize(ranges)
                 made.export_model(str(target), overwrite=True)
         except Exception as error:  # the quantizer fails in its own ways
             words = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -162,3 +173,13 @@ def _signature(content: bytes) -> tuple[str, list[str]]:
     signatures: dict[str, dict[str, Any]] = Interpreter(model_content=content).get_signature_list()
     name = next(iter(signatures))
     return name, list(signatures[name]["inputs"])
+
+
+def _input_name(content: bytes) -> str:
+    graph = Graph.read(content, "the model")
+    return graph.tensor_name(graph.inputs[0])
+
+
+def _range(low: float, high: float) -> dict[str, NDArray[np.float64]]:
+    """Return a range as the quantizer keeps it; float64, so that the scale comes out as it was."""
+    return {"min": np.array([[low]]), "max": np.array([[high]])}

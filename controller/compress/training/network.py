@@ -91,11 +91,12 @@ def logits(network: "torch.nn.Module", x: "torch.Tensor") -> NDArray[np.float32]
 
 def accuracy(network: "torch.nn.Module", batches: "Iterable[Batch]") -> float:
     """Return the share of samples that a network answers rightly."""
-    right = total = 0
-    for x, y in batches:
-        right += int((logits(network, x).argmax(axis=1) == y.numpy()).sum())
-        total += len(y)
-    return right / total
+    return float(right_answers(network, batches).mean())
+
+
+def right_answers(network: "torch.nn.Module", batches: "Iterable[Batch]") -> NDArray[np.bool_]:
+    """Return of which samples a network finds the class, [n]."""
+    return np.concatenate([logits(network, x).argmax(axis=1) == y.numpy() for x, y in batches])
 
 
 def arrays(

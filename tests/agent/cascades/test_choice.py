@@ -13,7 +13,7 @@ from agent.cascades.choice import (
     choose,
     kept_artifacts,
 )
-from agent.cascades.fit import check_fit, check_names, is_roomy, rung_mib
+from agent.cascades.fit import check_fit, check_names, is_roomy
 from agent.cascades.reported import Running, phase_of, reported_cascade
 from agent.cascades.verdicts import Verdict
 from agent.errors import ChildError, RefusalError, StoreError, UnfitError
@@ -30,7 +30,7 @@ from protocols.envelope import (
     sign,
 )
 from protocols.errors import MessageError, TrustError
-from protocols.memory import budget_mib
+from protocols.memory import budget_mib, rung_mib
 from protocols.schedule import ResidencyRung, Schedule
 from tests.agent.bundles import make_bundle, wanted
 

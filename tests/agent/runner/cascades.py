@@ -173,7 +173,11 @@ def _bundle(
         ),
         certificates=(certificate,) if gated else (),
         golden=Golden(artifact=golden, count=len(x)),
-        schedule=default_cascade_schedule(tuple(part.name for part in parts), 1),
+        schedule=default_cascade_schedule(
+            tuple(part.name for part in parts),
+            1,
+            first=next((n for n, part in enumerate(parts, 1) if part.metric), 1),
+        ),
     )
 
 

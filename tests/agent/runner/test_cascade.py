@@ -75,4 +75,7 @@ def test_thresholds_come_from_the_certificate_of_these_variants(tmp_path: Path) 
 
 
 def test_steps_know_their_source_and_who_answers(tmp_path: Path) -> None:
-    assert steps(two_stages(tmp_path).bundle.stages) == EARLY_EXIT
+    small, large = two_stages(tmp_path).bundle.stages
+    assert steps((small, large)) == EARLY_EXIT
+    warm = steps((small.with_(temperature=2.0), large.with_(temperature=0.5)))
+    assert [step.temperature for step in warm] == [2.0, 0.5]

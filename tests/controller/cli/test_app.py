@@ -44,6 +44,8 @@ def test_every_help_has_an_example(bench: Bench, command: str) -> None:
         ("events -- --fleet", "events -- --fleet"),
         ("--home /x doctor", "--home /x doctor"),
         ("doctor --home", "--home doctor"),
+        ("model ls --json", "model ls --output=json"),
+        ("x -- --json", "x -- --json"),
         ("", ""),
     ],
 )

@@ -1,3 +1,4 @@
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,14 @@ def test_the_table(ctl: Toolkit, folder: Path) -> None:
 def test_costs_are_measured_in_turns(ctl: Toolkit, folder: Path) -> None:
     small, large = folder / "small.tflite", folder / "large.tflite"
     words = ("search", "--models", f"{small},{large}", "--certify", folder / "held-out.npz")
-    done = ctl.json(*words, "--samples", folder / "samples.npz", "--cost", "cpu", "--eps", "5%")
-    assert "runs in turns, one thread, here" in done["costs_from"]
+    more = ("--samples", folder / "samples.npz", "--eps", "5%", "--cost", "energy")
+    done = ctl.json(*words, *more, "--watts", "2")
+    assert "runs in turns, one thread, here, times 2 W: an estimate" in done["costs_from"]
+    assert done["energy_method"] == "model"
     assert all(single["cost"] > 0 for single in done["singles"])
+    failed = ctl.run(*words, *more, fails=True)
+    assert "cannot estimate energy: give --watts" in str(failed.exception)
+    assert ctl.run(*words, *more[:4], "--watts", "2", fails=True).exit_code == 2
 
 
 def test_a_pool_that_cannot_be_searched(ctl: Toolkit, folder: Path) -> None:
@@ -147,7 +153,7 @@ def test_eval_of_what_was_built(ctl: Toolkit, folder: Path, judged: Bundle) -> N
     assert again["same_file"]
     shown = ctl.run("eval", "judged", "--samples", folder / "samples.npz", "--eps", "5%")
     assert "calibrated with samples of this very file" in shown.stderr
-    assert "Eps         5.0%: held" in shown.stdout
+    assert re.search(r"Eps +5\.0%: held", shown.stdout)
 
 
 @pytest.mark.usefixtures("judged")
@@ -182,5 +188,5 @@ def test_the_dry_run(ctl: Toolkit, folder: Path) -> None:
     few = save(folder / "few.npz", x=x, y=y)
     failed = ctl.run(*words, "--samples", few, fails=True)
     assert isinstance(failed.exception, BuildError)
-    assert "with 100 samples: one half fits temperatures" in str(failed.exception)
+    assert "with 100 samples: one half fits them" in str(failed.exception)
     assert not Catalog(ctl.home).versions("the-cascade")

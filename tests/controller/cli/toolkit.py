@@ -24,6 +24,8 @@ app.command("build")(cascade.build)
 app.command("calibrate")(cascade_calibrate.calibrate)
 app.command("eval")(cascade_eval.evaluate)
 app.command("search")(cascade_search.search)
+app.command("ls")(cascade.list_cascades)
+app.command("show")(cascade.show)
 
 
 @dataclass(frozen=True)

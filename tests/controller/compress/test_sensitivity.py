@@ -73,6 +73,7 @@ def test_equal_scores_have_not_moved() -> None:
     assert shift.lost is None
     assert shift.change == 0
     assert shift.divergence == 0
+    assert shift.agreement == 1
 
 
 def test_divergence_is_that_of_kullback_and_leibler() -> None:
@@ -83,6 +84,7 @@ def test_divergence_is_that_of_kullback_and_leibler() -> None:
 
     assert shift.divergence == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75))
     assert shift.change == pytest.approx(0.25)
+    assert shift.agreement == 0
     assert shift.lost == 1.0
 
 

@@ -1,5 +1,7 @@
 """What rounding to a width costs, and the search for better scales."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +135,15 @@ def test_rows_that_do_not_divide_into_blocks_are_refused() -> None:
     assert "rows of 40 weights" in why_not(graph, layer, Width.INT4_BLOCKWISE)
     with pytest.raises(CompressError, match="cannot store operator 0 as int4-blockwise: its rows"):
         narrowed(Width.INT4_BLOCKWISE).apply(content, layer)
+
+
+def test_one_scale_for_a_whole_layer_is_for_dense_layers() -> None:
+    graph = Graph.read(classifier(random_layers(8, 4)), "dense")
+    (dense,) = layers(graph)
+
+    assert why_not(graph, dense, Width.INT8_TENSOR) == ""
+    told = why_not(graph, replace(dense, kind="CONV_2D"), Width.INT8_TENSOR)
+    assert told.startswith("CONV_2D has a scale for each channel")
 
 
 def test_weights_beyond_float16_are_refused() -> None:

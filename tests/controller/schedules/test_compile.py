@@ -276,6 +276,6 @@ def test_no_rung_has_more_threads_than_the_one_before(
 
 
 def test_how_a_model_runs_that_nobody_has_measured() -> None:
-    assert unmeasured(0.9, FOUR) == Choice("intra-op", 1, None)
+    assert unmeasured(0.4, FOUR) == Choice("intra-op", 1, None)
     assert unmeasured(50.0, BIG_LITTLE) == Choice("intra-op", 2, (4, 5))
-    assert (SMALL.answer_ms, LARGE.answer_ms) == (0.5, 20.0)
+    assert (SMALL.answer_ms, LARGE.answer_ms) == (0.4, 20.0)

@@ -1,51 +1,10 @@
-from dataclasses import replace
+"""The whole recipe; what it chooses is `test_choice`, how it searches `test_descent`."""
+
 from pathlib import Path
 
 import pytest
 
-from controller.compress.training.recipe import Row, choose
-
-ORIGINAL = Row(
-    form="original",
-    files=("fp32",),
-    parameters=100,
-    nonzero=100,
-    file_bytes=400,
-    wire_bytes=380,
-    macs=1_000,
-    samples=400,
-    right=396,
-    spoiled=0,
-    mended=0,
-    mean_ms=2.0,
-    median_ms=2.0,
-    p95_ms=2.5,
-    cpu_ms=2.0,
-    escalated=None,
-)
 HERE = Path(__file__).parent
-
-
-def test_the_cheapest_within_the_loss_is_chosen() -> None:
-    good = replace(ORIGINAL, form="good", right=394, cpu_ms=0.5)
-    fast = replace(ORIGINAL, form="fast", right=393, cpu_ms=0.1)
-
-    assert choose([ORIGINAL, good, fast], loss_points=0.5) is good
-    assert choose([ORIGINAL, good, fast], loss_points=0.75) is fast
-
-
-def test_of_those_that_cost_about_the_same_the_smaller_is_chosen() -> None:
-    fast = replace(ORIGINAL, form="fast", cpu_ms=0.100, wire_bytes=60)
-    small = replace(ORIGINAL, form="small", cpu_ms=0.104, wire_bytes=50)
-    smallest = replace(ORIGINAL, form="smallest", cpu_ms=0.106, wire_bytes=10)
-
-    assert choose([ORIGINAL, fast, small, smallest], loss_points=0.5) is small
-
-
-def test_the_original_is_chosen_where_nothing_else_is_good_enough() -> None:
-    bad = replace(ORIGINAL, form="bad", right=300, cpu_ms=0.1)
-
-    assert choose([ORIGINAL, bad], loss_points=0.5) is ORIGINAL
 
 
 def test_every_form_of_a_network_is_made_and_measured() -> None:
@@ -70,6 +29,7 @@ def test_every_form_of_a_network_is_made_and_measured() -> None:
 
     rows = {row.form: row for row in made.rows}
     assert set(rows) >= {"original", "int8", "channels-fp32", "channels-int8", "first-stage-int8"}
+    assert set(rows) >= {"palette-fp32", "zeros-fp32", "channels-int8-palette"}
     assert "first-stage-int8 -> int8" in rows
     assert rows["original"].accuracy > 0.9
     assert rows["channels-int8"].accuracy > 0.9
@@ -82,4 +42,6 @@ def test_every_form_of_a_network_is_made_and_measured() -> None:
     assert cascade.files == ("first-stage-int8", "int8")
     assert cascade.wire_bytes == rows["first-stage-int8"].wire_bytes + rows["int8"].wire_bytes
     assert made.chosen in rows
+    assert [row.form for row in made.chosen_on] == list(rows)
+    assert any("no test_loader()" in note for note in made.notes)
     assert set(made.files) >= {file for row in made.rows for file in row.files}

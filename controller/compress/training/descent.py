@@ -6,7 +6,7 @@
 2. Then the long lessons, one candidate at a time: the smallest that may do comes first. Where it
    holds, the next smaller one is tried, and last a size between the two; where it does not, the
    next bigger, until one holds that is small enough for the goal. Where none does, a bigger one is
-   brought to the goal by zeros instead (`sparse`): at equal parameters that loses less.
+   brought to the goal by zeros instead (`sparse`), which may lose less at equal parameters.
 
 Nothing here looks at test data. What to do next is a pure function of what was tried: `next_move`.
 """

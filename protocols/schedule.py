@@ -148,21 +148,6 @@ class Window(Part):
     residency: int = Field(0, ge=0, le=WORST)
 
 
-class Downloads(Part):
-    """When a large artifact is left for later: on a low battery, or over a link that costs.
-
-    A device that is plugged in fetches whatever its battery says. What a device cannot know (it has
-    no battery, or nothing says that the link is metered) holds nothing up.
-    """
-
-    large_bytes: int = Field(1 << 20, ge=0, description="a fetch of fewer bytes is always done")
-    battery_percent: float | None = Field(
-        30.0, ge=0, le=100, description="unplugged at or below it, nothing large; null: no matter"
-    )
-    on_metered: bool = False
-    """Whether large ones come over a metered link too."""
-
-
 class Wishes(Part):
     """What a person wants of a cascade's speed; the schedule compiler meets it where it can."""
 
@@ -180,7 +165,6 @@ class Schedule(Message):
     thresholds: dict[Signal, Threshold] = DEFAULT_THRESHOLDS
     dwell: Dwell = Dwell()
     windows: tuple[Window, ...] = ()
-    downloads: Downloads = Downloads()
     cascades: dict[Name, CascadeSchedule] = {}
 
 

@@ -1,4 +1,4 @@
-"""The governor's rules, each as a property, and its words.
+"""The governor's rules, each as a property, and its words; `test_governor_traces` plays many more.
 
 `play` runs a whole trace. The core rule is the governor without what may only hold a ladder down:
 its token bucket never empties and everything fits.
@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import get_args
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocols.device import Sample
@@ -481,7 +481,7 @@ def test_a_late_sample_begins_the_hold_anew() -> None:
     assert [(t, c.after) for t, c in changes(steps)] == [(24, 2)]
 
 
-# --- tokens, and the worst square wave ----------------------------------------------------------
+# --- tokens --------------------------------------------------------------------------------------
 
 
 @given(traces, st.integers(1, 3))
@@ -513,27 +513,6 @@ def most_in_any_hour(times: Sequence[float]) -> int:
     return max((sum(t <= other < t + HOUR_S for other in times) for t in times), default=0)
 
 
-BRIEF = DEFAULT.with_(thresholds={"temperature_c": DEFAULT_THRESHOLDS["temperature_c"]})
-HEAT = {0: 40.0, 1: 70.0, 2: 75.0, 3: 79.0, 4: 82.0, 5: 83.0}
-"""Temperatures that ask for rung 0 to 4, and the hard one."""
-
-
-def square_wave_transitions(
-    low: int, high: int, low_s: float, high_s: float, interval_s: float
-) -> int:
-    """Play two hours of a square wave and return the most transitions in any hour."""
-    times = [n * interval_s for n in range(1, math.ceil(2 * HOUR_S / interval_s))]
-    is_high = [t % (low_s + high_s) >= low_s for t in times]
-    steps = play(
-        (
-            sample(t, temperature_c=HEAT[high if up else low])
-            for t, up in zip(times, is_high, strict=True)
-        ),
-        BRIEF,
-    )
-    return most_in_any_hour([t for t, _ in changes(steps)])
-
-
 @given(traces)
 @settings(max_examples=60, deadline=None)
 def test_any_trace_at_all_is_bounded_by_its_tokens(trace: Trace) -> None:
@@ -542,24 +521,6 @@ def test_any_trace_at_all_is_bounded_by_its_tokens(trace: Trace) -> None:
     for ladder in LADDERS:
         moves = [t for t, c in found if c.ladder == ladder]
         assert most_in_any_hour(moves) <= 2 * QUICK.dwell.up_moves_per_hour + WORST
-
-
-@given(
-    low=st.integers(0, 3),
-    rise=st.integers(1, 5),
-    low_s=st.sampled_from([1.0, 60.0, 119.0, 121.0, 125.0, 242.0, 300.0, 480.0, 600.0]),
-    high_s=st.sampled_from([2.0, 5.0, 6.0, 7.0, 60.0]),
-)
-@example(low=0, rise=1, low_s=122, high_s=6)
-@example(low=3, rise=2, low_s=122, high_s=1)
-@example(low=0, rise=5, low_s=122, high_s=1)
-@example(low=0, rise=5, low_s=490, high_s=2)
-@settings(max_examples=25, deadline=None)
-def test_the_worst_square_wave_makes_at_most_15_transitions_an_hour(
-    low: int, rise: int, low_s: float, high_s: float
-) -> None:
-    high = min(low + rise, max(HEAT))
-    assert square_wave_transitions(low, high, low_s, high_s, interval_s=2.0) <= 15
 
 
 # --- signals -------------------------------------------------------------------------------------

@@ -55,11 +55,17 @@ def nearest(values: Reals, centres: Reals) -> Reals:
 
 
 def _middles(centres: Reals) -> Reals:
-    return (centres[1:] + centres[:-1]) / 2
+    """Return what lies between two centres; rounded, it must still be below the upper one."""
+    upper = centres[1:]
+    return np.minimum((upper + centres[:-1]) / 2, np.nextafter(upper, -np.inf))
 
 
 def _start(levels: Reals, counts: Reals, size: int) -> Reals:
     bins = min(_BINS, len(levels))
+    if not np.all(np.diff(np.linspace(levels[0], levels[-1], bins + 1)) > 0):
+        # So close together that there are not enough numbers between them.
+        ranks = np.linspace(0, len(levels) - 1, size).round().astype(np.intp)
+        return np.take(levels, ranks)
     histogram, edges = np.histogram(levels, bins, weights=counts)
     rising = np.concatenate([[0.0], np.cumsum(np.cbrt(histogram))])
     wanted = (np.arange(size) + 0.5) / size * rising[-1]

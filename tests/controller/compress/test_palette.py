@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,6 +14,8 @@ def loss(values: np.ndarray, centres: np.ndarray) -> float:
 
 
 @given(REALS, SIZES)
+@example(np.array([5e-324, 0.0]), 1)
+@example(np.array([1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0)]), 2)
 def test_a_palette_is_small_and_rising_and_within_the_values(values: np.ndarray, size: int) -> None:
     centres = palette(values, size)
     assert 1 <= len(centres) <= size
@@ -24,18 +26,24 @@ def test_a_palette_is_small_and_rising_and_within_the_values(values: np.ndarray,
 
 
 @given(REALS, SIZES)
+@example(np.array([5e-324, 0.0]), 1)
+@example(np.array([1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0)]), 2)
 def test_a_second_time_changes_nothing(values: np.ndarray, size: int) -> None:
     once = nearest(values, palette(values, size))
     assert np.array_equal(nearest(once, palette(once, size)), once)
 
 
 @given(REALS, SIZES)
+@example(np.array([5e-324, 0.0]), 1)
+@example(np.array([1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0)]), 2)
 def test_values_that_are_few_stay(values: np.ndarray, size: int) -> None:
     few = values[:size]
     assert np.array_equal(nearest(few, palette(few, size)), few)
 
 
 @given(REALS, SIZES)
+@example(np.array([5e-324, 0.0]), 1)
+@example(np.array([1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0)]), 2)
 def test_every_value_gets_its_nearest(values: np.ndarray, size: int) -> None:
     centres = palette(values, size)
     best = np.abs(values[:, None] - centres).min(axis=1)

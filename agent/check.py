@@ -3,17 +3,19 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agent.config import Config
 from agent.errors import StartError
 from agent.processes.sockets import listen
 from agent.reporting.inventory import runtime_name
 from agent.sensors import read_hardware
+from agent.sensors.added import try_out
 from agent.storage.files import claim
 from protocols.link import Broker, Link
 
 _CONNECT_WITHIN_S = 5.0
+_PROVIDER_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def check(read: Callable[[], Config]) -> Iterator[Finding]:
     yield _check_places(config)
     yield _check_runtime()
     yield _check_machine(config)
+    yield from map(_check_provider, config.sensors.providers)
     yield from _check_broker(config)
 
 
@@ -87,6 +90,16 @@ def _check_machine(config: Config) -> Finding:
     memory = "unknown memory" if hardware.memory_mib is None else f"{hardware.memory_mib:.0f} MiB"
     text = f"{hardware.machine}, {len(hardware.cpus)} CPUs, {memory}"
     return Finding(good=bool(hardware.cpus), text=text)
+
+
+def _check_provider(name: str) -> Finding:
+    """Load a provider that the user has added, and read it once."""
+    outcome = try_out(name, _PROVIDER_WITHIN_S)
+    if isinstance(outcome, str):
+        return Finding(good=False, text=f"cannot read provider {name}: {outcome}")
+    known = {key: value for key, value in asdict(outcome).items() if value is not None}
+    said = ", ".join(f"{key} {value}" for key, value in known.items())
+    return Finding(good=True, text=f"provider {name}: {said or 'it knows nothing now'}")
 
 
 def _check_broker(config: Config) -> Iterator[Finding]:

@@ -39,6 +39,8 @@ class BrokerSection(Section):
     ca_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+    metered: bool | None = None
+    """Whether the link to it costs. Left out: as NetworkManager says, else not known."""
 
 
 class InferenceSection(Section):
@@ -49,10 +51,14 @@ class InferenceSection(Section):
 
 
 class SensorsSection(Section):
-    """`[sensors]`: the tree whose `proc` and `sys` are read, and how often."""
+    """`[sensors]`: the tree whose `proc` and `sys` are read, how often, and what else is asked."""
 
     sysroot: Path = Path("/")
     interval_s: float = Field(1.0, ge=0.05)
+    providers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), max_length=8
+    )
+    """Entry points of the group `sluice.sensors`, by name."""
 
     @field_validator("interval_s")
     @classmethod

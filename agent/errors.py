@@ -29,3 +29,11 @@ class StoreError(AgentError):
 
 class ChildError(AgentError):
     """A child process of the agent cannot be started or does not do its work."""
+
+
+class SensorError(AgentError):
+    """A source of readings that fails: it raises, ends badly or says what nobody understands."""
+
+
+class HungError(SensorError):
+    """A source of readings that does not answer in time."""

@@ -88,8 +88,15 @@ class Supervisor:
         self._document = DesiredDocument(
             config.id, keys, self._signatures.holds, self._ledger, self._publisher
         )
-        sensors = Sensors(config.sensors.sysroot, self._pids)
-        self._inner_loop = InnerLoop(sensors, self._document.schedule, config.sensors.interval_s)
+        self._sensors = Sensors(
+            config.sensors.sysroot,
+            self._pids,
+            added=config.sensors.providers,
+            metered=config.broker.metered,
+        )
+        self._inner_loop = InnerLoop(
+            self._sensors, self._document.schedule, config.sensors.interval_s
+        )
         self._losses = LossWatch(self._publisher)
         self._fetcher, self._reconciler = self._make_reconciler(config, hardware)
         self._config = config
@@ -131,6 +138,7 @@ class Supervisor:
         self._publisher.say_offline()
         self._fetcher.stop()
         self._tuning.stop()
+        self._sensors.close()
         self._drain()
         self._swap.kill()
         self._session.leave()
@@ -211,6 +219,8 @@ class Supervisor:
         for change in changes:
             self._publisher.event("rung", rung_moved(change))
         self._losses.look(self._inner_loop.sample)
+        for complaint in self._sensors.complaints():
+            self._publisher.event("sensor-lost", complaint)
         if changes or self._inner_loop.rungs != before:
             self._reconciler.ensure("; ".join(change.cause for change in changes) or "spacing")
         self._session.insist()

@@ -52,6 +52,7 @@ _WORDS: dict[Signal, tuple[str, str]] = {
     "foreign_cpu_percent": ("foreign CPU", " %"),
     "temperature_c": ("temperature", " C"),
     "throttled": ("throttled", ""),
+    "low_voltage": ("supply voltage", ""),
     "battery_percent": ("battery", " %"),
     "battery_temperature_c": ("battery temperature", " C"),
 }
@@ -216,7 +217,7 @@ def _asks(sample: Sample, schedule: Schedule, last: Mapping[Signal, int]) -> tup
     for signal, threshold in schedule.thresholds.items():
         if _is_off(signal, sample):
             asks.append(_Ask(signal, threshold, 0, 0.0))
-        elif (value := _value(signal, sample)) is not None:
+        elif (value := value_of(signal, sample)) is not None:
             asks.append(_Ask(signal, threshold, _demand(threshold, value), value))
         elif signal in last:
             asks.append(_Ask(signal, threshold, last[signal], None))
@@ -228,11 +229,15 @@ def _is_off(signal: Signal, sample: Sample) -> bool:
     return signal == "battery_percent" and sample.battery_plugged is True
 
 
-def _value(signal: Signal, sample: Sample) -> float | None:
+def value_of(signal: Signal, sample: Sample) -> float | None:
+    """Return a signal's value in a sample; None: it is not known.
+
+    `throttled` is 1 while the firmware throttles, `low_voltage` while the supply is too weak.
+    """
     value: float | None = getattr(sample, signal)
     if value is None or not math.isfinite(value):
         return None
-    return float(int(value) & _THROTTLED_NOW != 0) if signal == "throttled" else value
+    return float(int(value) & _THROTTLED_NOW != 0) if signal == "throttled" else float(value)
 
 
 def _demand(threshold: Threshold, value: float) -> int:
@@ -406,6 +411,8 @@ def _compared(ask: _Ask, line: float | None) -> str:
         return f"{name} cannot be read, but asked for rung {ask.demand} when last seen,"
     if ask.signal == "throttled":
         return "throttled by the firmware"
+    if ask.signal == "low_voltage":
+        return "the supply's voltage is too low"
     sign = "<=" if ask.threshold.falling else ">="
     return f"{name} {_short(ask.value)}{unit} {sign} {_short(line)}{unit}"
 

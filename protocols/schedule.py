@@ -25,6 +25,7 @@ Signal = Literal[
     "foreign_cpu_percent",
     "temperature_c",
     "throttled",
+    "low_voltage",
     "battery_percent",
     "battery_temperature_c",
 ]
@@ -36,6 +37,7 @@ LADDER_OF: dict[Signal, Ladder] = {
     "foreign_cpu_percent": "compute",
     "temperature_c": "compute",
     "throttled": "compute",
+    "low_voltage": "compute",
     "battery_percent": "compute",
     "battery_temperature_c": "compute",
 }
@@ -70,10 +72,12 @@ DEFAULT_THRESHOLDS: dict[Signal, Threshold] = {
     "foreign_cpu_percent": Threshold(enter=(50, 70, 85, 95)),
     "temperature_c": Threshold(enter=(70, 75, 79, 82), hard=83),
     "throttled": Threshold(enter=(None, 1, None, None)),
+    "low_voltage": Threshold(enter=(None, 1, None, None)),
     "battery_percent": Threshold(enter=(40, 25, 15, 7), falling=True),
     "battery_temperature_c": Threshold(enter=(39, 42, 45, 47), hard=48),
 }
-"""The default lines (architecture, section 2). `throttled` is 1 when any of bits 1 to 3 is set."""
+"""The default lines (architecture, section 2). `throttled` is 1 when any of bits 1 to 3 is set,
+`low_voltage` when the supply is too weak: before the board throttles for it, or falls over."""
 
 
 class Dwell(Part):

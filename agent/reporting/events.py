@@ -3,6 +3,7 @@
 from agent.reporting import wording
 from agent.reporting.publisher import Publisher
 from agent.runner.control import StageChanged
+from protocols import governor
 from protocols.desired import DesiredCascade
 from protocols.device import CascadePhase, EventKind, Sample
 from protocols.schedule import LADDER_OF, Signal
@@ -112,7 +113,7 @@ class LossWatch:
     def look(self, sample: Sample) -> None:
         """Say once which signals are gone; one that comes back may be lost again."""
         for signal in LADDER_OF:
-            if getattr(sample, signal) is not None:
+            if governor.value_of(signal, sample) is not None:
                 self._seen.add(signal)
             elif signal in self._seen:
                 self._seen.discard(signal)

@@ -2,13 +2,14 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.sensors import portable
 from agent.sensors.cores import read_cpus
-from agent.sensors.tree import Tree
+from agent.sensors.tree import Tree, as_number
 
 _SHORTEST_SPAN_S = 0.2
 """Counters tick 100 times a second: over a shorter span a percentage is noise, the last one holds.
@@ -18,6 +19,8 @@ _FROZEN_S = 3.0
 """Counters of a real machine always move. Ones that stood still for so long are made up, as
 proot-distro does it for phones."""
 
+_UPTIME_OFF_S = 30.0
+"""`/proc/uptime` and the kernel's own clock differ by less, unless somebody makes `/proc` up."""
 
 _FEWEST_FIELDS = 4
 """Every kernel tells user, nice, system and idle time; the oldest ones no more."""
@@ -49,14 +52,40 @@ class _Machine:
 
 
 class CpuMeter:
-    """Differences of counters from one reading to the next."""
+    """Differences of counters from one reading to the next.
 
-    def __init__(self, tree: Tree, own_pids: Callable[[], Iterable[int]]) -> None:
+    Args:
+        tree: the machine.
+        own_pids: the processes that are ours.
+        boottime_s: the kernel's time since boot; None where the tree is not that of this kernel.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        own_pids: Callable[[], Iterable[int]],
+        boottime_s: Callable[[], float] | None = None,
+    ) -> None:
         self._tree = tree
+        self._boottime_s = boottime_s
+        self._made_up = False
         self._own_pids = own_pids
         self._cpus = len(read_cpus(tree))
         self._before: _Counters | None = None
         self._use = CpuUse()
+
+    def discover(self) -> None:
+        """Find out whether `/proc` is made up, as proot-distro does it: then nothing is known.
+
+        lxcfs tells a container its own uptime, and its own true counters with it.
+        """
+        uptime_s = as_number((self._tree.text("proc/uptime") or "").partition(" ")[0])
+        self._made_up = (
+            self._boottime_s is not None
+            and uptime_s is not None
+            and abs(uptime_s - self._boottime_s()) > _UPTIME_OFF_S
+            and "lxcfs" not in (self._tree.text("proc/self/mountinfo") or "")
+        )
 
     def read(self, now_s: float) -> CpuUse:
         """Return the use since the reading before; nothing is known at the first one."""
@@ -69,6 +98,8 @@ class CpuMeter:
         return self._use
 
     def _machine(self) -> _Machine | None:
+        if self._made_up:
+            return None
         text = self._tree.text("proc/stat")
         if text is not None:
             return _parse_stat(text)
@@ -82,6 +113,11 @@ class CpuMeter:
         if percent is None or own_percent is None:
             return CpuUse(percent, own_percent)
         return CpuUse(percent, own_percent, max(0.0, percent - own_percent))
+
+
+def boottime_s() -> float:
+    """Return the time since this machine's boot, sleep included, as the kernel itself tells it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_own_s(pids: Iterable[int]) -> float | None:

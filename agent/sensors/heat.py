@@ -1,11 +1,9 @@
-"""Heat: the hottest zone of the CPU or SoC, and what the firmware does about it."""
+"""Heat: the hottest zone of the CPU or SoC."""
 
 import re
 
-from agent.sensors.tree import Tree, within
-
-_COLDEST_C, _HOTTEST_C = -39.9, 149.9
-"""A sensor that is broken or switched off says -40, -127, -274, 0x7fff or worse."""
+from agent.sensors.reading import COLDEST_C, HOTTEST_C, within
+from agent.sensors.tree import Tree
 
 _CHIP = re.compile(r"cpu|soc|pkg|package|core|tsens|apss|apollo|atlas|big|little|tj", re.IGNORECASE)
 _NOT_CHIP = re.compile(
@@ -15,8 +13,6 @@ _NOT_CHIP = re.compile(
 _CHIP_DRIVERS = frozenset({"coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal"})
 _ZONES = "sys/class/thermal"
 _MONITORS = "sys/class/hwmon"
-_THROTTLED = "sys/devices/platform/soc*/soc*:firmware/get_throttled"
-_WORD_MAX = (1 << 32) - 1
 
 
 class HeatMeter:
@@ -25,29 +21,18 @@ class HeatMeter:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._zones: tuple[str, ...] = ()
-        self._throttled: str | None = None
 
     def discover(self) -> None:
-        """Look for zones and firmware again: drivers may load after us."""
+        """Look for zones again: drivers may load after us."""
         self._zones = _find_zones(self._tree) or _find_monitors(self._tree)
-        self._throttled = next(iter(self._tree.glob(_THROTTLED)), None)
 
     def temperature_c(self) -> float | None:
         """Return the hottest believable zone."""
         zones = (self._tree.number(zone) for zone in self._zones)
         degrees = (value / 1000 for value in zones if value is not None)
         return max(
-            (c for c in degrees if within(c, _COLDEST_C, _HOTTEST_C) is not None), default=None
+            (c for c in degrees if within(c, COLDEST_C, HOTTEST_C) is not None), default=None
         )
-
-    def throttled(self) -> int | None:
-        """Return the firmware's word, which it writes in hexadecimal."""
-        text = self._tree.text(self._throttled) if self._throttled else None
-        try:
-            word = int(text or "", 16)
-        except ValueError:
-            return None
-        return word if 0 <= word <= _WORD_MAX else None
 
 
 def _find_zones(tree: Tree) -> tuple[str, ...]:

@@ -26,22 +26,23 @@ class _Version:
     """The words of one version of control groups."""
 
     base: str
-    limit: str
+    limits: tuple[str, ...]
     usage: str
     inactive: re.Pattern[str]
 
 
 _V1 = _Version(
     "sys/fs/cgroup/memory",
-    "memory.limit_in_bytes",
+    ("memory.limit_in_bytes",),
     "memory.usage_in_bytes",
-    re.compile(r"^total_inactive_file (\d+)$", re.MULTILINE),
+    re.compile(r"^total_inactive_file (\d{1,18})$", re.MULTILINE),
 )
 _V2 = _Version(
     "sys/fs/cgroup",
-    "memory.max",
+    # Above `high` the kernel does not kill but takes memory away until nothing moves (MemoryHigh=).
+    ("memory.max", "memory.high"),
     "memory.current",
-    re.compile(r"^inactive_file (\d+)$", re.MULTILINE),
+    re.compile(r"^inactive_file (\d{1,18})$", re.MULTILINE),
 )
 
 
@@ -105,13 +106,13 @@ class MemoryMeter:
 
     def _limit(self, version: _Version, folder: str) -> float | None:
         """Return a group's limit; "max" is no number, and v1's is beyond all memory."""
-        limit = self._tree.number(f"{folder}/{version.limit}")
-        return limit if limit is not None and 0 < limit < _UNLIMITED else None
+        limits = (self._tree.number(f"{folder}/{name}") for name in version.limits)
+        return min((x for x in limits if x is not None and 0 < x < _UNLIMITED), default=None)
 
 
 def read_meminfo_mib(tree: Tree) -> dict[str, float]:
     """Return the lines of `/proc/meminfo`, in MiB (its "kB" are KiB)."""
-    lines = re.findall(r"^(\w+): +(\d+) kB$", tree.text("proc/meminfo") or "", re.MULTILINE)
+    lines = re.findall(r"^(\w+): +(\d{1,18}) kB$", tree.text("proc/meminfo") or "", re.MULTILINE)
     return {name: int(kib) / 1024 for name, kib in lines}
 
 
@@ -122,7 +123,7 @@ def _own_groups(tree: Tree) -> tuple[tuple[_Version, str], ...]:
         for controllers, path in _GROUP.findall(tree.text("proc/self/cgroup") or "")
         if (version := _version(controllers)) is not None
         for folder in _upwards(version.base, path)
-        if tree.text(f"{folder}/{version.limit}") is not None
+        if any(tree.text(f"{folder}/{name}") is not None for name in version.limits)
     )
 
 

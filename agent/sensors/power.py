@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from agent.sensors.tree import Tree, within
+from agent.sensors.reading import COLDEST_C, HOTTEST_C, believable_w, within
+from agent.sensors.tree import Tree
 
 _SUPPLIES = "sys/class/power_supply"
-_COLDEST_C, _HOTTEST_C = -39.9, 149.9
 _LINE_KINDS = ("Mains", "USB", "Wireless")
 """Chargers are of type Mains, USB (USB_PD, USB_DCP and the like) or Wireless."""
 
@@ -17,6 +17,7 @@ class Power:
     percent: float | None = None
     plugged: bool | None = None
     temperature_c: float | None = None
+    watts: float | None = None
 
 
 class PowerMeter:
@@ -44,7 +45,7 @@ class PowerMeter:
         return bool(self._batteries)
 
     def read(self) -> Power:
-        """Return charge (the mean of several batteries), plug and heat (of the hottest)."""
+        """Return charge (the mean of several batteries), plug, heat (of the hottest) and watts."""
         if not self._batteries:
             return Power()
         charges = [c for b in self._batteries if (c := self._percent(b)) is not None]
@@ -53,6 +54,7 @@ class PowerMeter:
             percent=sum(charges) / len(charges) if charges else None,
             plugged=self._plugged(),
             temperature_c=max(heats, default=None),
+            watts=self._watts(),
         )
 
     def _is_ours(self, supply: str) -> bool:
@@ -75,7 +77,31 @@ class PowerMeter:
 
     def _temperature_c(self, battery: str) -> float | None:
         tenths = self._tree.number(f"{battery}/temp")
-        return None if tenths is None else within(tenths / 10, _COLDEST_C, _HOTTEST_C)
+        return None if tenths is None else within(tenths / 10, COLDEST_C, HOTTEST_C)
+
+    def _watts(self) -> float | None:
+        """Return what the batteries give, while they do and nothing else feeds the machine.
+
+        The files count in micro-units; which sign means discharging varies by maker.
+        """
+        states = [self._tree.text(f"{battery}/status") for battery in self._batteries]
+        lines = [self._tree.number(f"{line}/online") for line in self._lines]
+        if "Discharging" not in states or "Charging" in states or any(lines):
+            return None
+        giving = zip(self._batteries, states, strict=True)
+        powers = [self._gives_w(battery) for battery, state in giving if state == "Discharging"]
+        known = [watts for watts in powers if watts is not None]
+        return believable_w(sum(known)) if len(known) == len(powers) else None
+
+    def _gives_w(self, battery: str) -> float | None:
+        power = self._tree.number(f"{battery}/power_now")
+        if power is not None:
+            return abs(power) / 1e6
+        voltage = self._tree.number(f"{battery}/voltage_now")
+        current = self._tree.number(f"{battery}/current_now")
+        if voltage is None or current is None or voltage <= 0:
+            return None
+        return voltage * abs(current) / 1e12
 
     def _plugged(self) -> bool | None:
         """Return what the battery feels, else what the power lines say.

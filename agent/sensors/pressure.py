@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from agent.sensors.tree import Tree, as_number, within
+from agent.sensors.reading import within
+from agent.sensors.tree import Tree, as_number
 
 _LINE = re.compile(r"^(some|full) avg10=(\S+)", re.MULTILINE)
 

@@ -34,6 +34,13 @@ class Tree:
         except OSError:
             return []
 
+    def has(self, path: str) -> bool:
+        """Return whether there is such a file, folder or device."""
+        try:
+            return (self._root / path).exists()
+        except OSError:
+            return False
+
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match, sorted, relative to the root."""
         try:
@@ -49,8 +56,3 @@ def as_number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def within(value: float | None, low: float, high: float) -> float | None:
-    """Return a value that is believable, in [low, high]; anything else is None."""
-    return value if value is not None and low <= value <= high else None

@@ -98,6 +98,8 @@ def line_values(signal: Signal) -> list[float]:
     threshold = DEFAULT_THRESHOLDS[signal]
     if signal == "throttled":
         return [0, 0x50001, 0b0010, 0b1110]
+    if signal == "low_voltage":
+        return [0, 1]
     lines = [line for line in (*threshold.enter, threshold.hard) if line is not None]
     beyond = 1.0 if threshold.falling else -1.0
     return [lines[0] + 10 * beyond, *lines]

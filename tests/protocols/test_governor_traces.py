@@ -42,6 +42,8 @@ def lines(signal: Signal) -> tuple[float, ...]:
     threshold = DEFAULT_THRESHOLDS[signal]
     if signal == "throttled":
         return THROTTLED
+    if signal == "low_voltage":
+        return (0.0, 1.0)
     there = [line for line in (*threshold.enter, threshold.hard) if line is not None]
     return (there[0] + (10 if threshold.falling else -10), *there)
 

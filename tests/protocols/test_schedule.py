@@ -31,6 +31,7 @@ def test_the_default_lines_are_the_documented_ones() -> None:
         "foreign_cpu_percent": ((50, 70, 85, 95), None),
         "temperature_c": ((70, 75, 79, 82), 83),
         "throttled": ((None, 1, None, None), None),
+        "low_voltage": ((None, 1, None, None), None),
         "battery_percent": ((40, 25, 15, 7), None),
         "battery_temperature_c": ((39, 42, 45, 47), 48),
     }

@@ -89,3 +89,14 @@ def test_a_sensor_that_is_lost_is_told_once() -> None:
         watch.look(Sample(time_s=0, temperature_c=value))
     assert [Event.decode(p).kind for _, p, *_ in wire.sent] == ["sensor-lost"] * 2
     assert "temperature_c" in Event.decode(wire.sent[0][1]).message
+
+
+def test_a_board_that_tells_its_voltage_alone_can_lose_it() -> None:
+    wire, publisher = speak()
+    publisher.connected(INVENTORY)
+    watch = LossWatch(publisher)
+    wire.sent.clear()
+    for low in (None, False, True, None, None):
+        watch.look(Sample(time_s=0, low_voltage=low))
+    (event,) = [Event.decode(payload) for _, payload, *_ in wire.sent]
+    assert event.message.startswith("low_voltage cannot be read any more")

@@ -1,5 +1,8 @@
 """Scripted machines: the `/proc` and `/sys` files of boards, written below a temporary folder."""
 
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -76,6 +79,23 @@ class Machine:
         return self
 
 
+def program(folder: Path, name: str, script: str) -> dict[str, str]:
+    """Write a shell script, and return an environment in which it is found first."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{folder}:{os.defpath}"}
+
+
+def until(done: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait for a condition that a thread brings about."""
+    deadline_s = time.monotonic() + within_s
+    while not done():
+        assert time.monotonic() < deadline_s, "it did not come to pass"
+        time.sleep(0.005)
+
+
 THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
 
@@ -131,4 +151,98 @@ def phone(root: Path) -> Machine:
         .supply("battery", type="Battery", capacity=63, status="Discharging", temp=331, present=1)
         .supply("usb", type="USB_PD", online=0)
         .supply("stylus", type="Battery", scope="Device", capacity=3, status="Discharging")
+    )
+
+
+PMIC = """
+ 3V7_WL_SW_A current(0)=0.10000000A
+   3V3_SYS_A current(1)=0.50000000A
+  VDD_CORE_A current(7)=2.00000000A
+ 3V7_WL_SW_V volt(8)=3.70000000V
+   3V3_SYS_V volt(9)=3.30000000V
+  VDD_CORE_V volt(15)=0.80000000V
+     EXT5V_V volt(24)=5.14936000V
+      BATT_V volt(25)=0.00683640V
+"""
+"""What `vcgencmd pmic_read_adc` prints, with fewer rails: 0.37 + 1.65 + 1.6 = 3.62 W."""
+
+
+def pi_5(root: Path) -> Machine:
+    """A Raspberry Pi 5 as it comes: no PSI, no memory cgroup, a numbered SoC, voltage alarm."""
+    firmware = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware"
+    return (
+        Machine(root)
+        .write("proc/stat", stat(1000, 9000))
+        .write("proc/meminfo", meminfo(8052, 6900, swap_mib=200))
+        .write("proc/self/cgroup", "0::/system.slice/sluice-agent.service\n")
+        .write("proc/sys/kernel/osrelease", "6.6.51+rpt-rpi-2712\n")
+        .write("proc/sys/kernel/arch", "aarch64\n")
+        .write("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+        .write("dev/vcio", "")
+        .cpus("0-3", {}, dict.fromkeys(range(4), 2_400_000))
+        .zone(0, "cpu-thermal", 55400)
+        .write(f"{firmware}/get_throttled", "0\n")
+        .write("sys/class/hwmon/hwmon0/name", "cpu_thermal\n")
+        .write("sys/class/hwmon/hwmon2/name", "rpi_volt\n")
+        .write("sys/class/hwmon/hwmon2/in0_lcrit_alarm", "0\n")
+        .refuse("proc/pressure/cpu")
+        .refuse("proc/pressure/memory")
+    )
+
+
+def termux(root: Path) -> Machine:
+    """An unrooted phone with Termux: no counters, pressures, supplies or most zones to read."""
+    capacity = dict.fromkeys(range(4), 325) | dict.fromkeys(range(4, 8), 1024)
+    return (
+        Machine(root)
+        .write("proc/meminfo", meminfo(5600, 2100, swap_mib=2048))
+        .write("proc/self/cgroup", "0::/uid_10412/pid_9001\n")
+        .write("proc/sys/kernel/osrelease", "5.10.198-android12-9\n")
+        .refuse("proc/stat")
+        .refuse("proc/uptime")
+        .refuse("proc/pressure/cpu")
+        .refuse("proc/pressure/memory")
+        .cpus("0-7", capacity, {})
+        .refuse("sys/class/power_supply/battery/type")
+        .refuse("sys/class/thermal/thermal_zone0/type")
+        .refuse("sys/class/thermal/thermal_zone0/temp")
+    )
+
+
+TERMUX = """{
+  "present": true, "technology": "Li-ion", "health": "GOOD", "plugged": "UNPLUGGED",
+  "status": "DISCHARGING", "temperature": 31.4, "voltage": 3900, "current": -412000,
+  "percentage": 64, "level": 64, "scale": 100
+}"""
+"""What `termux-battery-status` prints."""
+
+
+def proot(root: Path) -> Machine:
+    """A distribution in a proot on that phone: counters and uptime are made up, and stand still."""
+    return (
+        termux(root)
+        .remove("proc/stat")
+        .write("proc/stat", stat(1957, 93280, cpus=8))
+        .remove("proc/uptime")
+        .write("proc/uptime", "124.08 932.80\n")
+        .write("data/data/com.termux/files/usr/bin/login", "")
+    )
+
+
+def jetson(root: Path) -> Machine:
+    """A Jetson: a board whose kernel measures what goes into it."""
+    monitor = "sys/class/hwmon/hwmon1"
+    return (
+        Machine(root)
+        .write("proc/stat", stat(600, 5400, cpus=6))
+        .write("proc/meminfo", meminfo(7600, 5000))
+        .cpus("0-5", {}, dict.fromkeys(range(6), 1_510_000))
+        .zone(0, "CPU-therm", 44000)
+        .write(f"{monitor}/name", "ina3221\n")
+        .write(f"{monitor}/in1_label", "VDD_CPU_GPU_CV\n")
+        .write(f"{monitor}/in1_input", "5000\n")
+        .write(f"{monitor}/curr1_input", "400\n")
+        .write(f"{monitor}/in2_label", "VDD_IN\n")
+        .write(f"{monitor}/in2_input", "5040\n")
+        .write(f"{monitor}/curr2_input", "1000\n")
     )

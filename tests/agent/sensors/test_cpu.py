@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sensors.cpu import CpuMeter, CpuUse, read_own_s
+from agent.sensors.cpu import CpuMeter, CpuUse, boottime_s, read_own_s
 from agent.sensors.tree import Tree
 from tests.agent.sensors.machines import Machine, stat
 
@@ -155,3 +155,33 @@ def test_processes_that_are_gone_are_nothing() -> None:
 def test_without_own_use_no_foreign_use(machine: Machine, meter: CpuMeter) -> None:
     machine.write("proc/stat", stat(1100, 9100))
     assert meter.read(1.0) == CpuUse(percent=50.0)
+
+
+# --- a proot
+
+
+@pytest.mark.parametrize(
+    ("uptime", "mountinfo", "percent"),
+    [
+        ("124.08 932.80\n", "", None),
+        ("500012.40 932.80\n", "", 50.0),
+        ("124.08 932.80\n", "36 35 0:33 / /proc/uptime rw - fuse.lxcfs lxcfs rw\n", 50.0),
+        ("nan nan\n", "", 50.0),
+        ("", "", 50.0),
+    ],
+    ids=["proot", "this kernel", "a container's own", "garbage", "empty"],
+)
+def test_an_uptime_that_is_not_the_kernels_tells_a_proc_that_is_made_up(
+    machine: Machine, uptime: str, mountinfo: str, percent: float | None
+) -> None:
+    machine.write("proc/uptime", uptime).write("proc/self/mountinfo", mountinfo)
+    meter = CpuMeter(Tree(machine.root), nobody, lambda: 500_000.0)
+    meter.discover()
+    meter.read(0.0)
+    machine.write("proc/stat", stat(1100, 9100))
+    assert meter.read(1.0).percent == percent
+
+
+def test_this_kernel_is_not_taken_for_a_proot() -> None:
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert boottime_s() == pytest.approx(uptime_s, abs=5)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.sensors.heat import HeatMeter
 from agent.sensors.tree import Tree
-from tests.agent.sensors.machines import THROTTLED, Machine
+from tests.agent.sensors.machines import Machine
 
 
 def discover(machine: Machine) -> HeatMeter:
@@ -69,22 +69,3 @@ def test_a_desktop_chip_with_a_hardware_monitor_alone(machine: Machine) -> None:
     machine.write("sys/class/hwmon/hwmon1/temp1_input", "55250\n")
     machine.write("sys/class/hwmon/hwmon1/temp1_label", "Tctl\n")
     assert temperature_c(machine) == 55.25
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [("0\n", 0), ("50005\n", 0x50005), ("0x50000", 0x50000), ("e", 14)],
-)
-def test_the_firmware_writes_hexadecimal(machine: Machine, text: str, word: int) -> None:
-    assert discover(machine.write(THROTTLED, text)).throttled() == word
-
-
-@pytest.mark.parametrize("text", ["", "nan", "-1", "throttled=0x0", "123456789"])
-def test_a_word_that_is_none(machine: Machine, text: str) -> None:
-    assert discover(machine.write(THROTTLED, text)).throttled() is None
-
-
-def test_a_board_without_the_firmware_and_one_that_numbers_its_soc(machine: Machine) -> None:
-    assert discover(machine).throttled() is None
-    numbered = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
-    assert discover(machine.write(numbered, "2\n")).throttled() == 2

@@ -117,3 +117,14 @@ def test_available_is_never_more_than_there_is(machine: Machine) -> None:
 def test_meminfo_is_in_mib(machine: Machine) -> None:
     info = read_meminfo_mib(Tree(machine.root))
     assert (info["MemTotal"], info["SwapTotal"]) == (4000.0, 512.0)
+
+
+def test_a_units_memory_high_is_a_limit_too(machine: Machine) -> None:
+    v2(machine, "max", 100).write(f"{V2}/memory.high", f"{600 * MIB}\n")
+    meter = MemoryMeter(Tree(machine.root))
+    assert meter.limit_mib() == 600
+    assert meter.read() == Memory(600.0, 500.0, 25.0), "the machine is short, the unit is not"
+    machine.write(f"{V2}/memory.max", f"{500 * MIB}")
+    assert meter.limit_mib() == 500
+    machine.write(f"{V2}/memory.max", "max\n").write(f"{V2}/memory.high", "max\n")
+    assert meter.limit_mib() is None

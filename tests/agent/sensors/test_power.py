@@ -99,3 +99,52 @@ def test_a_battery_that_refuses_or_vanishes(machine: Machine) -> None:
     for file in ("capacity", "status", "temp", "type"):
         machine.remove(f"sys/class/power_supply/BAT0/{file}")
     assert meter.read() == Power()
+
+
+# --- watts
+
+
+def battery(machine: Machine, **files: object) -> Machine:
+    return machine.supply("BAT0", **{"type": "Battery", "status": "Discharging", **files})
+
+
+@pytest.mark.parametrize("current", [500_000, -500_000])
+def test_what_a_battery_gives_whatever_the_sign(machine: Machine, current: int) -> None:
+    battery(machine, voltage_now=4_000_000, current_now=current)
+    assert read(machine).watts == 2
+    assert read(battery(machine, power_now=abs(current) * 6)).watts == 3
+
+
+def test_while_something_else_feeds_it_nobody_knows(machine: Machine) -> None:
+    battery(machine, power_now=3_000_000).supply("usb", type="USB", online=1)
+    assert read(machine).watts is None
+    machine.supply("usb", online=0)
+    assert read(machine).watts == 3
+    for status in ("Charging", "Full", "Not charging", "Unknown", ""):
+        assert read(machine.supply("BAT0", status=status)).watts is None
+
+
+def test_several_batteries_that_give(machine: Machine) -> None:
+    battery(machine, power_now=3_000_000)
+    machine.supply("BAT1", type="Battery", status="Discharging", power_now=2_000_000)
+    assert read(machine).watts == 5
+    assert read(machine.supply("BAT1", status="Unknown")).watts == 3
+    machine.supply("BAT1", status="Discharging", power_now="nan")
+    assert read(machine).watts is None, "a part is not the whole"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"voltage_now": 4_000_000},
+        {"current_now": 500_000},
+        {"voltage_now": 4_000_000, "current_now": 500},  # told in milliamperes
+        {"voltage_now": 0, "current_now": 500_000},
+        {"voltage_now": 4_000_000, "current_now": "nan"},
+        {"power_now": "1e999"},
+        {"power_now": 9e12},
+    ],
+)
+def test_no_power_is_made_up(machine: Machine, files: dict[str, object]) -> None:
+    assert read(battery(machine, **files)).watts is None

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from controller.errors import ControllerError, FitError
 from controller.fit import variant_of
 from controller.fleet import Fleet
+from controller.schedules.check import check_schedule
 from controller.steps import ClearArtifact, PutArtifact, PutDeployment, Step
 from protocols.bundle import ArtifactRef, Bundle, BundleRef
 from protocols.desired import Deployment, Pins, Selector, StagePin
-from protocols.schedule import Schedule
+from protocols.schedule import Schedule, Wishes
 
 _ID_CHARACTERS = 40
 
@@ -24,6 +25,7 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
     selector: Selector | None = None,
     variants: Mapping[str, str] | None = None,
     schedule: Schedule | None = None,
+    wishes: Wishes | None = None,
     by: str = "",
 ) -> Deployment:
     """Return a deployment that rules over all those before it.
@@ -37,12 +39,18 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
         devices: by name; none: by selector alone.
         selector: labels that a device must have.
         variants: stage -> variant that a person insists on.
-        schedule: thresholds, dwell and windows, and rows of the cascade where a person wrote them.
+        schedule: thresholds, dwell and windows, and rows of the cascade where a person wrote them;
+            it gets the next version of the cascade's schedules.
+        wishes: for the schedule compiler.
         by: who deploys.
 
     Raises:
         FitError: a variant is insisted on that the bundle does not have.
+        ControllerError: the schedule's rows are not this cascade's.
     """
+    if schedule is not None:
+        check_schedule(schedule, bundle)
+        schedule = schedule.with_(version=next_version(fleet, ref.name))
     stages = {stage.name: stage for stage in bundle.stages}
     for stage, variant in (variants or {}).items():
         if stage not in stages:
@@ -52,17 +60,33 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
             )
         variant_of(stages[stage], variant)
     return Deployment(
-        id=f"{ref.name[:_ID_CHARACTERS]}-v{ref.version}-{nonce}",
+        id=deployment_id(ref, nonce),
         fleet=fleet.topics.fleet,
         bundle=ref,
         devices=tuple(devices),
         selector=selector or {},
         variants=dict(variants or {}),
         schedule=schedule,
+        wishes=wishes,
         order=max((d.order for d in fleet.deployments.values()), default=0) + 1,
         by=by[:128],
         created_ts=now_s,
     )
+
+
+def deployment_id(ref: BundleRef, nonce: str) -> str:
+    """Return the id of a deployment of a bundle."""
+    return f"{ref.name[:_ID_CHARACTERS]}-v{ref.version}-{nonce}"
+
+
+def next_version(fleet: Fleet, cascade: str) -> int:
+    """Return the version of a cascade's next schedule: one more than any that was deployed."""
+    said = [
+        d.schedule.version
+        for d in fleet.deployments.values()
+        if d.bundle.name == cascade and d.schedule is not None
+    ]
+    return max(said, default=0) + 1
 
 
 def deployment_steps(deployment: Deployment, bundle: Bundle) -> list[Step]:

@@ -142,7 +142,57 @@ def plan_device(
 
     Earlier deployments get memory first, as the device itself does it.
     """
-    steps: list[Step] = []
+    candidates, unfit = _candidates(device, ruling, bundles, policy)
+    desired = _desired(fleet, device, candidates, ruling, now_s, policy)
+    return [*unfit, *([PutDesired(desired)] if desired is not None else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a device's schedule would be if it were written now, with nothing moved.
+
+    Attributes:
+        schedule: the lines of its deployments, and the rows of its cascades.
+        compiled: the cascades whose rows the compiler has written.
+    """
+
+    schedule: Schedule
+    compiled: Mapping[str, Compiled]
+
+
+def outlook(
+    device: Device,
+    ruling: Sequence[Deployment],
+    bundles: Mapping[Key, Bundle],
+    policy: PlannerPolicy = PlannerPolicy(),
+) -> Outlook:
+    """Return what a device's schedule would be now, in the forms and as much shed as it has.
+
+    Args:
+        device: as it is known.
+        ruling: the deployments that rule there, oldest first.
+        bundles: by the SHA-256 of their envelopes; a cascade whose bundle is not among them keeps
+            its rows.
+        policy: the planner's.
+    """
+    candidates, _ = _candidates(device, ruling, bundles, policy)
+    compiled, _ = _compile(candidates, device, 0)
+    return Outlook(_schedule(candidates, ruling, device.desired, compiled), compiled)
+
+
+def base_schedule(ruling: Sequence[Deployment]) -> Schedule:
+    """Return whose lines, dwell times and windows hold on a device: the latest that has some."""
+    return next((d.schedule for d in reversed(ruling) if d.schedule is not None), Schedule())
+
+
+def _candidates(
+    device: Device,
+    ruling: Sequence[Deployment],
+    bundles: Mapping[Key, Bundle],
+    policy: PlannerPolicy,
+) -> tuple[dict[str, _Candidate | DesiredCascade], list[CannotFit]]:
+    """Return what is to run on a device, and what cannot."""
+    unfit: list[CannotFit] = []
     candidates: dict[str, _Candidate | DesiredCascade] = {}
     left = model_budget_mib(device)
     for deployment in ruling:
@@ -152,15 +202,14 @@ def plan_device(
         try:
             found = None if bundle is None else _candidate(deployment, bundle, device, left, policy)
         except FitError as error:
-            steps.append(CannotFit(device.name, deployment.id, name, str(error)))
+            unfit.append(CannotFit(device.name, deployment.id, name, str(error)))
             found = None
         if found is not None:
             candidates[name] = found
             left = None if left is None else left - found.forms[0].resident_mib
         elif present is not None:
             candidates[name] = present
-    desired = _desired(fleet, device, candidates, ruling, now_s, policy)
-    return [*steps, *([PutDesired(desired)] if desired is not None else [])]
+    return candidates, unfit
 
 
 def _candidate(
@@ -354,7 +403,7 @@ def _schedule(
     compiled: Mapping[str, Compiled],
 ) -> Schedule:
     """Return the device's schedule: lines and dwell of the latest deployment that has some."""
-    base = next((d.schedule for d in reversed(ruling) if d.schedule is not None), Schedule())
+    base = base_schedule(ruling)
     quiet = [window for d in ruling if d.wishes is not None for window in d.wishes.quiet]
     rows: dict[str, CascadeSchedule] = {}
     for name, one in cascades.items():

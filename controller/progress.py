@@ -10,6 +10,7 @@ from controller.fleet import Device, Fleet
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
 from protocols.device import ReportedCascade
+from protocols.schedule import Schedule
 
 Phase = Literal[
     "pending",
@@ -128,7 +129,7 @@ def _device_progress(
         return DeviceProgress(device.name, "aborted", message="the deployment was aborted")
     if not rules(deployment, device, fleet):
         return DeviceProgress(device.name, "superseded", message="a later deployment rules here")
-    told = _told(deployment, device) and _has_lines(deployment, device, fleet)
+    told = _told(deployment, device) and _has_schedule(deployment, device, fleet)
     return _on_its_way(deployment, device, bundle, told=told)
 
 
@@ -169,22 +170,34 @@ def _told(deployment: Deployment, device: Device) -> bool:
     )
 
 
-def _has_lines(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
-    """Whether the device's desired document has the lines and dwell times that were deployed.
-
-    A device has one set of them: that of the latest deployment that brings one.
-    """
-    later = any(
-        other.schedule is not None
-        and not other.aborted
-        and (other.order, other.id) > (deployment.order, deployment.id)
-        and means(other, device)
-        for other in fleet.deployments.values()
-    )
-    if later or deployment.schedule is None or device.desired is None:
+def _has_schedule(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
+    """Whether the device's desired document has the rows, the lines and the hours deployed."""
+    if device.desired is None:
         return True
-    rows = device.desired.schedule.cascades
-    return device.desired.schedule == deployment.schedule.with_(cascades=rows)
+    there, given = device.desired.schedule, deployment.schedule
+    rows = given.cascades.get(deployment.bundle.name) if given is not None else None
+    if rows is not None and there.cascades.get(deployment.bundle.name) != rows:
+        return False
+    quiet = deployment.wishes.quiet if deployment.wishes is not None else ()
+    lines = _lines(device, fleet)
+    same = lines.with_(cascades=there.cascades, windows=there.windows)
+    return there == same and {*lines.windows, *quiet} <= set(there.windows)
+
+
+def _lines(device: Device, fleet: Fleet) -> Schedule:
+    """Return the lines, dwell times and windows that a device should have.
+
+    It has one set of them: that of the latest deployment ruling there that brings one. The quiet
+    hours that any of its deployments wishes for come to its windows.
+    """
+    there = sorted(
+        (d for d in fleet.deployments.values() if not d.aborted and means(d, device)),
+        key=lambda d: (d.order, d.id),
+    )
+    # The last of a cascade's rules.
+    ruling = {d.bundle.name: d for d in there}.values()
+    latest = sorted((d for d in ruling if d.schedule is not None), key=lambda d: (d.order, d.id))
+    return (latest[-1].schedule if latest else None) or Schedule()
 
 
 def _refusal(device: Device) -> str | None:

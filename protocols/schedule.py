@@ -166,6 +166,7 @@ class Schedule(Message):
 
     KIND: ClassVar[str] = "schedule"
 
+    version: int = Field(0, ge=0, description="a person's, by cascade, from 1 on; 0: compiled")
     thresholds: dict[Signal, Threshold] = DEFAULT_THRESHOLDS
     dwell: Dwell = Dwell()
     windows: tuple[Window, ...] = ()

@@ -36,6 +36,7 @@ from protocols.envelope import BUNDLE, DESIRED, KeySet, verify
 from protocols.errors import SluiceError
 from protocols.link import Broker, Link
 from protocols.message import Message
+from protocols.profile import StageProfile
 from protocols.pull import Puller, pull_bytes
 from protocols.topics import Topics
 
@@ -67,6 +68,7 @@ class Device:
     memory_mib: float = 4096.0
     cpus: int = 4
     has_battery: bool = False
+    profiles: tuple[StageProfile, ...] = ()
     script: Script = Script()
     sample: Sample = field(default_factory=lambda: Sample(time_s=0.0))
     rungs: Rungs = field(default_factory=Rungs)
@@ -92,6 +94,7 @@ class Device:
             memory_mib=self.memory_mib,
             has_battery=self.has_battery,
             endpoints=("http://127.0.0.1:8080",),
+            profiles=self.profiles,
         )
         return [
             self._retained("status", self.status(online=True)),

@@ -44,6 +44,7 @@ from controller.cli import (
     model_wire,
     pins,
     plan,
+    schedule,
     serve,
     top,
 )
@@ -167,6 +168,7 @@ app.command(rich_help_panel=DEPLOY)(plan.plan)
 app.command(rich_help_panel=DEPLOY)(deploy.deploy)
 app.command(rich_help_panel=DEPLOY)(deployment.undeploy)
 app.add_typer(deployment.app, name="deployment", rich_help_panel=DEPLOY)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=DEPLOY)
 app.add_typer(device.app, name="device", rich_help_panel=SEE)
 app.command(rich_help_panel=SEE)(top.top)
 app.command(rich_help_panel=SEE)(events.events)

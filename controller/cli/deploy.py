@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli import words
 from controller.cli.context import open_home, open_session
 from controller.cli.exits import ExitCode
 from controller.cli.options import (
@@ -17,15 +18,27 @@ from controller.cli.options import (
 )
 from controller.cli.output import Format, Output, err, note, print_json
 from controller.cli.schedules import ScheduleFile
+from controller.cli.wishes import (
+    GoalOption,
+    JoulesOption,
+    LatencyOption,
+    QuietOption,
+    say_missed,
+    wishes_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from controller.catalog import StoredBundle
     from controller.cli.intent import Intent
+    from controller.fleet import Fleet
     from controller.session import Session
     from controller.steps import Step
     from protocols.desired import Deployment
+
+_PLANNER_S = 2.0
+"""A planner writes a fifth of a second after a deployment has come."""
 
 
 def deploy(  # noqa: PLR0913 - one parameter an option
@@ -36,6 +49,10 @@ def deploy(  # noqa: PLR0913 - one parameter an option
     labels: Labels = None,
     variants: Variants = None,
     schedule: ScheduleFile = None,
+    goal: GoalOption = None,
+    latency_ms: LatencyOption = None,
+    joules: JoulesOption = None,
+    quiet: QuietOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Publish it and end, do not watch.")
     ] = False,
@@ -52,7 +69,7 @@ def deploy(  # noqa: PLR0913 - one parameter an option
     Exit codes: 0 runs everywhere; 2 invalid or cannot fit; 3 refused, rejected, quarantined or
     aborted; 4 timed out, stopped watching, or devices are offline.
 
-    Example: ctl deploy digits@2 -l room=hall --timeout 2m
+    Example: ctl deploy digits@2 -l room=hall --latency 50ms --goal energy --quiet 22:00-06:00
     """
     from controller.cli.intent import Intent, find_bundle  # noqa: PLC0415
 
@@ -62,6 +79,7 @@ def deploy(  # noqa: PLR0913 - one parameter an option
         parse_selector(labels),
         parse_pairs(variants, "stage=variant"),
         schedule,
+        wishes_of(goal, latency_ms, joules, quiet),
     )
     stored = find_bundle(open_home(ctx), bundle)
     with open_session(ctx, "deploy") as session:
@@ -85,16 +103,58 @@ def _publish(session: "Session", intent: "Intent", stored: "StoredBundle") -> "D
 
     fleet = session.fleet
     deployment = intent.deployment(fleet, stored)
-    unfit = [
-        p.unfit for p in prospects(deployment, stored.bundle, fleet, session.bundles) if p.unfit
-    ]
+    found = prospects(deployment, stored.bundle, fleet, session.bundles)
+    unfit = [one.unfit for one in found if one.unfit]
     if unfit:
         for line in unfit[:-1]:
             note(line, style="red")
         raise FitError(unfit[-1])
+    say_missed(found)
+    _say_left_behind(deployment, fleet)
     session.add_bundle(stored.ref, stored.bundle)
     _send(session, deployment_steps(deployment, stored.bundle))
+    _await_schedule(session, deployment)
     return deployment
+
+
+def _await_schedule(session: "Session", deployment: "Deployment") -> None:
+    """Give the planner a moment with devices that have this very bundle already.
+
+    Nothing but its schedule may be new there, and who watches would take it for done.
+    """
+    from controller.schedules.revision import is_told, ruling  # noqa: PLC0415
+
+    def told(fleet: "Fleet") -> bool:
+        return deployment.id in fleet.deployments and all(
+            is_told(device, fleet, session.bundles)
+            for device in fleet.devices.values()
+            if any(d.id == deployment.id for d in ruling(fleet, device))
+            and device.desired is not None
+            and any(c.bundle == deployment.bundle for c in device.desired.cascades)
+        )
+
+    if session.acting or session.fleet.alive("serve"):
+        session.wait(told, _PLANNER_S)
+
+
+def _say_left_behind(deployment: "Deployment", fleet: "Fleet") -> None:
+    """Say where a person's schedule ends with this deployment, and how it would go along."""
+    from controller.schedules.revision import ruling  # noqa: PLC0415
+
+    if deployment.schedule is not None:
+        return
+    mine = [
+        device.name
+        for device in fleet.selected(deployment.devices, deployment.selector)
+        for old in ruling(fleet, device)
+        if old.bundle.name == deployment.bundle.name and old.schedule is not None
+    ]
+    if mine:
+        note(
+            f"A person's schedule ends on {words.listed(mine)}; to keep it: ctl schedule show "
+            f"{mine[0]} {deployment.bundle.name} -o toml > FILE, then deploy with --schedule FILE.",
+            style="yellow",
+        )
 
 
 def _send(session: "Session", steps: "Sequence[Step]") -> None:

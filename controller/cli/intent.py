@@ -13,8 +13,10 @@ from controller.deployments import create_deployment, named_artifacts
 from controller.fleet import Fleet
 from controller.home import Home
 from controller.library import read_artifact
+from controller.schedules.check import check_wishes
 from protocols.desired import Deployment
 from protocols.errors import ArtifactError, SluiceError, TrustError
+from protocols.schedule import Wishes
 
 _NONCE_CHARACTERS = 6
 
@@ -28,6 +30,7 @@ class Intent:
     selector: Mapping[str, str] | None = None
     variants: Mapping[str, str] | None = None
     schedule: Path | None = None
+    wishes: Wishes | None = None
 
     def deployment(self, fleet: Fleet, stored: StoredBundle) -> Deployment:
         """Return the deployment that this asks for.
@@ -35,7 +38,10 @@ class Intent:
         Raises:
             FitError: it insists on a stage or a variant that the bundle does not have.
             MessageError: the schedule file cannot be used.
+            ControllerError: its rows are not the bundle's, or decide what is wished for.
         """
+        schedule = read_schedule(self.schedule) if self.schedule else None
+        check_wishes(self.wishes, schedule, stored.ref.name)
         return create_deployment(
             fleet,
             stored.ref,
@@ -45,7 +51,8 @@ class Intent:
             devices=self.devices,
             selector=dict(self.selector or {}),
             variants=self.variants,
-            schedule=read_schedule(self.schedule) if self.schedule else None,
+            schedule=schedule,
+            wishes=self.wishes,
             by=whoami(),
         )
 

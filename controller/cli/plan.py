@@ -1,5 +1,6 @@
 """`ctl plan`: what a deployment would mean for each device, before anything is sent."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,30 +16,54 @@ from controller.cli.options import (
     parse_pairs,
     parse_selector,
 )
-from controller.cli.output import Column, Format, Output, error_line, note, print_json, print_rows
+from controller.cli.output import (
+    Column,
+    Format,
+    Output,
+    error_line,
+    note,
+    out,
+    print_json,
+    print_rows,
+    print_table,
+)
 from controller.cli.schedules import ScheduleFile
+from controller.cli.wishes import (
+    GoalOption,
+    JoulesOption,
+    LatencyOption,
+    QuietOption,
+    say_missed,
+    wishes_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.cli.previews import Prospect
+    from controller.cli.previews import Prospect, StageRun
     from controller.steps import Step
+    from protocols.schedule import StageCompute
 
 
-def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
+def plan(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     bundle: Bundle,
     names: Devices = None,
+    *,
     labels: Labels = None,
     variants: Variants = None,
     schedule: ScheduleFile = None,
+    goal: GoalOption = None,
+    latency_ms: LatencyOption = None,
+    joules: JoulesOption = None,
+    quiet: QuietOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what a deployment would mean: forms, bytes to fetch, memory at each residency rung.
+    """Show what a deployment would mean: forms, bytes to fetch, memory, and how stages would run.
 
     Sends nothing. Exit code 2 where the cascade cannot fit on a device.
 
-    Example: ctl plan digits -l room=hall
+    Example: ctl plan digits -l room=hall --latency 50ms --goal energy
     """
     from controller.cli.intent import Intent, find_bundle  # noqa: PLC0415
     from controller.cli.previews import prospects  # noqa: PLC0415
@@ -50,6 +75,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
         parse_selector(labels),
         parse_pairs(variants, "stage=variant"),
         schedule,
+        wishes_of(goal, latency_ms, joules, quiet),
     )
     stored = find_bundle(open_home(ctx), intent.bundle)
     with open_session(ctx) as session:
@@ -73,6 +99,10 @@ def _print(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> None:
     for one in found:
         if one.unfit:
             error_line(one.unfit)
+    if fits:
+        out().print()
+        print_table([line for one in fits for line in _at_c0(one)], RUN_COLUMNS)
+    say_missed(found)
     if len(fits) == len(found):
         note("ctl deploy would:")
         for step in steps:
@@ -106,6 +136,42 @@ COLUMNS: "list[Column[Prospect]]" = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One stage of a device at C0, or the answer of all of them."""
+
+    device: str
+    what: str
+    compute: "StageCompute | None"
+    p95_ms: float | None
+    source: str
+
+
+RUN_COLUMNS: list[Column[_Line]] = [
+    Column("DEVICE", lambda r: r.device),
+    Column("AT C0", lambda r: r.what),
+    Column("LAYOUT", lambda r: r.compute.layout if r.compute else ""),
+    Column("THREADS", lambda r: r.compute.threads if r.compute else "", right=True),
+    Column("CPUS", lambda r: words.cpus(r.compute.cpus) if r.compute else ""),
+    Column("P95", lambda r: words.milliseconds(r.p95_ms), right=True),
+    Column("FROM", lambda r: r.source, wrap=True),
+]
+
+
+def _at_c0(prospect: "Prospect") -> list[_Line]:
+    """Return a line for each stage, and for their answer where all of them were measured."""
+    lines = [_Line(r.device, r.stage, r.compute, r.p95_ms, _brief(r)) for r in prospect.runs]
+    if prospect.p95_ms is not None:
+        lines.append(_Line(prospect.device, "answer", None, prospect.p95_ms, "at most, unshed"))
+    return lines
+
+
+def _brief(run: "StageRun") -> str:
+    """Return where a stage's figures come from without the figures, which stand beside it."""
+    kind, _, rest = run.source.partition(":")
+    return f"{kind}; then shed" if rest.endswith("then shed") else kind
+
+
 def _document(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> dict[str, object]:
     return {
         "fits": not any(one.unfit for one in found),
@@ -127,4 +193,9 @@ def _prospect(one: "Prospect") -> dict[str, object]:
         "to_fetch_bytes": one.left_bytes,
         "peak_mib": one.preview.peak_mib,
         "answer_ms": one.preview.answer_ms,
+        "c0": {run.stage: run for run in one.runs},
+        "p95_ms": one.p95_ms,
+        "joules": one.joules[0] if one.joules else None,
+        "joules_method": one.joules[1] if one.joules else None,
+        "missed": one.missed,
     }

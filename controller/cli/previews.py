@@ -4,13 +4,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.errors import FitError
-from controller.fit import CascadePreview, chosen, forms, model_budget_mib, preview
+from controller.fit import (
+    CascadePreview,
+    Form,
+    chosen,
+    forms,
+    model_budget_mib,
+    preview,
+    row_of,
+)
 from controller.fleet import Device, Fleet
 from controller.planner import ruling_deployments
+from controller.schedules.compile import Compiled, compile_cascade
+from controller.schedules.origin import origin_of_stage
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
+from protocols.schedule import CascadeSchedule, StageCompute, Wishes
 
 _HELD = frozenset({"verified", "starting", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """How one stage would run at C0."""
+
+    device: str
+    stage: str
+    compute: StageCompute
+    p95_ms: float | None
+    """Of its model, as it was measured there; None: it was not, or what was measured is shed."""
+    source: str
+    """Where the figures come from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +49,14 @@ class Prospect:
     """None: it cannot fit."""
     unfit: str = ""
     """"cannot ..." where it cannot."""
+    runs: tuple[StageRun, ...] = ()
+    """How the stages that are there would run."""
+    p95_ms: float | None = None
+    """Of an answer at C0, at most, where every stage was measured."""
+    joules: tuple[float, str] | None = None
+    """Of an answer at C0, mean, and the method."""
+    missed: tuple[str, ...] = ()
+    """Wishes that cannot be met, and why."""
 
 
 def prospects(
@@ -62,7 +94,48 @@ def _prospect(
     for ref in (bundle.golden.artifact, deployment.bundle.artifact):
         wanted[ref.sha256] = ref
     left = sum(ref.size_bytes for sha256, ref in wanted.items() if sha256 not in held)
-    return Prospect(device.name, device.online, left, found)
+    compiled = _compiled(deployment, bundle, found.form, device)
+    row = compiled.rows if compiled is not None else row_of(deployment, bundle)
+    return Prospect(
+        device.name,
+        device.online,
+        left,
+        found,
+        runs=tuple(
+            _run(device.name, stage.name, row, compiled)
+            for stage in bundle.stages
+            if stage.name not in found.form.dropped
+        ),
+        p95_ms=compiled.p95_ms if compiled is not None else None,
+        joules=compiled.joules if compiled is not None else None,
+        missed=compiled.missed if compiled is not None else (),
+    )
+
+
+def _compiled(
+    deployment: Deployment, bundle: Bundle, form: Form, device: Device
+) -> Compiled | None:
+    """Return what the compiler would write, with what the planner sheds; None: a person has."""
+    if deployment.schedule is not None and bundle.name in deployment.schedule.cascades:
+        return None
+    shed = device.desired.shed if device.desired is not None else 0
+    wishes = deployment.wishes or Wishes()
+    row = row_of(deployment, bundle)
+    return compile_cascade(bundle, form, device.inventory, row, wishes, shed)
+
+
+def _run(device: str, stage: str, row: CascadeSchedule, compiled: Compiled | None) -> StageRun:
+    compute = row.compute[0].stages[stage]
+    choice = compiled.choices.get(stage) if compiled is not None else None
+    run = choice.run if choice is not None else None
+    holds = run is not None and (run.layout, run.threads) == (compute.layout, compute.threads)
+    return StageRun(
+        device,
+        stage,
+        compute,
+        run.p95_ms if run is not None and holds else None,
+        origin_of_stage(stage, row, compiled),
+    )
 
 
 def _room_mib(

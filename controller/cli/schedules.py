@@ -1,4 +1,4 @@
-"""The `--schedule` file: a person's thresholds, dwell times, windows and rows, read strictly."""
+"""Schedules as a person writes them: the `--schedule` file and the editor's text, read strictly."""
 
 import json
 import tomllib
@@ -30,21 +30,42 @@ def read_schedule(path: Path) -> "Schedule":
     Raises:
         MessageError: it cannot be read, is no schedule, or has a field that does not exist.
     """
-    from protocols.schedule import DEFAULT_THRESHOLDS, Schedule  # noqa: PLC0415 - pydantic
-
     try:
         words = path.read_text()
-        found = tomllib.loads(words) if path.suffix == ".toml" else json.loads(words)
     except (OSError, ValueError) as error:
-        raise MessageError(f"cannot read schedule {path}: {error}") from error
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise MessageError(f"cannot read schedule {path}: {why}") from error
+    is_json = path.suffix == ".json" or (path.suffix != ".toml" and words.lstrip()[:1] == "{")
+    return parse_schedule(words, str(path), is_json=is_json)
+
+
+def parse_schedule(words: str, where: str, *, is_json: bool = False) -> "Schedule":
+    """Read a schedule's text, as `read_schedule` does.
+
+    Args:
+        words: TOML or JSON; in TOML, which has no null, `"never"`, `"any"` and `"unlimited"`
+            (`controller.schedules.text`) stand for it.
+        where: what it is called in errors.
+        is_json: it is JSON, not TOML.
+
+    Raises:
+        MessageError: it is no schedule, or has a field that does not exist.
+    """
+    from controller.schedules.text import with_nulls  # noqa: PLC0415 - pydantic
+    from protocols.schedule import DEFAULT_THRESHOLDS, Schedule  # noqa: PLC0415
+
+    try:
+        found = with_nulls(json.loads(words) if is_json else tomllib.loads(words))
+    except ValueError as error:
+        raise MessageError(f"cannot read schedule {where}: {error}") from error
     try:
         schedule = Schedule.decode(json.dumps(found).encode())
     except MessageError as error:
         raise MessageError(
-            f"cannot read schedule {path}: {str(error).partition(': ')[2]}"
+            f"cannot read schedule {where}: {str(error).partition(': ')[2]}"
         ) from error
     if stranger := _stranger(found, schedule.model_dump(mode="json"), ""):
-        raise MessageError(f"cannot read schedule {path}: there is no field {stranger}")
+        raise MessageError(f"cannot read schedule {where}: there is no field {stranger}")
     return schedule.with_(thresholds={**DEFAULT_THRESHOLDS, **schedule.thresholds})
 
 

@@ -81,6 +81,19 @@ def temperature(sample: "Sample | None") -> str | None:
     return f"{sample.temperature_c:.0f}C"
 
 
+def cpus(found: "Sequence[int] | None") -> str:
+    """Return a set of CPUs: `0-3`, `4,5,7`; None is any."""
+    if found is None:
+        return "any"
+    runs: list[list[int]] = []
+    for cpu in sorted(found):
+        if runs and cpu == runs[-1][-1] + 1:
+            runs[-1].append(cpu)
+        else:
+            runs.append([cpu])
+    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs)  # noqa: PLR2004
+
+
 def ref(bundle: "BundleRef | None") -> str | None:
     """Return a bundle as `name@version`."""
     return None if bundle is None else f"{bundle.name}@{bundle.version}"

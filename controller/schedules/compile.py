@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.fit import Form, chosen
-from controller.schedules.choice import Choice, StageOptions, choose, measured
+from controller.schedules.choice import (
+    Choice,
+    StageOptions,
+    answer_p95_ms,
+    choose,
+    mean_joules,
+    measured,
+)
 from protocols.bundle import Bundle, Stage, Variant
 from protocols.device import CoreClass, Inventory
 from protocols.profile import LayoutRun
@@ -47,12 +54,17 @@ class Compiled:
         choices: by stage, what C0 goes by before anything is shed.
         missed: which wishes cannot be met, and why.
         most_shed: beyond this, shedding changes nothing any more.
+        p95_ms: of an answer at C0, before anything is shed, at most; None: a stage was not
+            measured.
+        joules: of an answer there, mean, and the method; None: not known.
     """
 
     rows: CascadeSchedule
     choices: Mapping[str, Choice]
     missed: tuple[str, ...]
     most_shed: int
+    p95_ms: float | None = None
+    joules: tuple[float, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,8 @@ def compile_cascade(
     """
     cores = inventory.cores if inventory is not None else ()
     options = stage_options(bundle, form, inventory, row.base_threshold)
-    found = choose([one for one in options if one.name not in form.dropped], cores, wishes)
+    there = [one for one in options if one.name not in form.dropped]
+    found = choose(there, cores, wishes)
     halvings = max(choice.threads.bit_length() - 1 for choice in found.stages.values())
     steps = max(0, _ladder_length(bundle, form) - 1 - row.base_threshold)
     shed = min(shed, halvings + steps)
@@ -98,7 +111,15 @@ def compile_cascade(
         compute=tuple(_rung(rung, number, best) for number, rung in enumerate(row.compute)),
         base_threshold=row.base_threshold + max(0, shed - halvings),
     )
-    return Compiled(rows, found.stages, found.missed, halvings + steps)
+    runs = {name: choice.run for name, choice in found.stages.items() if choice.run is not None}
+    return Compiled(
+        rows,
+        found.stages,
+        found.missed,
+        halvings + steps,
+        p95_ms=answer_p95_ms(there, runs) if len(runs) == len(there) else None,
+        joules=mean_joules(there, found.stages),
+    )
 
 
 def stage_options(

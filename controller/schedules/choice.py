@@ -195,7 +195,7 @@ def _goal(tuned: Sequence[StageOptions], wishes: Wishes) -> _Goal:
 def _without_pipeline(tuned: Sequence[StageOptions], wishes: Wishes) -> dict[str, LayoutRun]:
     """Choose what the goal likes best for each stage; then faster, until it is fast enough."""
     goal = _goal(tuned, wishes)
-    single = {s.name: [r for r in s.runs if r.layout != "pipeline"] or list(s.runs) for s in tuned}
+    single = {stage.name: _eligible(stage.runs, wishes) for stage in tuned}
     chosen = {name: min(runs, key=goal.cost) for name, runs in single.items()}
     while wishes.latency_ms is not None and answer_p95_ms(tuned, chosen) > wishes.latency_ms:
         faster = [
@@ -210,6 +210,16 @@ def _without_pipeline(tuned: Sequence[StageOptions], wishes: Wishes) -> dict[str
         _, name, run = min(faster, key=lambda step: step[0])
         chosen[name] = run
     return chosen
+
+
+def _eligible(runs: Sequence[LayoutRun], wishes: Wishes) -> Sequence[LayoutRun]:
+    """Return the runs that a stage by itself may have; all, where there is no other.
+
+    Replicas make no answer sooner or cheaper, and each holds the weights in memory once more: they
+    are for those who want more answers.
+    """
+    layouts = ("intra-op", "replicas") if wishes.goal == "throughput" else ("intra-op",)
+    return [run for run in runs if run.layout in layouts] or runs
 
 
 def _pipeline(

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -250,14 +251,22 @@ def test_a_latency_that_can_be_met_is_met(
 
     assert set(picked) == {"a", "b"}
     if wanted.latency_ms is not None:
-        soonest = sum(min(run.p95_ms for run in _usable(runs)) for runs in (first, second))
+        soonest = sum(min(run.p95_ms for run in _usable(runs, wanted)) for runs in (first, second))
         is_met = answer_p95_ms(stages, picked) <= wanted.latency_ms
         assert is_met or soonest > wanted.latency_ms
         assert is_met == (not found.missed)
 
 
-def _usable(runs: list[LayoutRun]) -> list[LayoutRun]:
-    return [one for one in runs if one.layout != "pipeline"] or runs
+def _usable(runs: list[LayoutRun], wanted: Wishes) -> list[LayoutRun]:
+    layouts = {"intra-op", "replicas"} if wanted.goal == "throughput" else {"intra-op"}
+    return [one for one in runs if one.layout in layouts] or runs
+
+
+@pytest.mark.parametrize("wanted", [Wishes(), Wishes(latency_ms=50.0), Wishes(goal="energy")])
+def test_replicas_are_not_taken_for_a_hair_s_breadth_of_cpu_time(wanted: Wishes) -> None:
+    runs = (run(1, 10.0, 10.0), run(2, 9.0, 9.9, "replicas"))
+    first = compiled(tuned(BUNDLE, {"large": runs}), wanted).rows.compute[0].stages["large"]
+    assert (first.layout, first.threads) == ("intra-op", 1)
 
 
 @given(runs_of, wishes, st.integers(0, 9))

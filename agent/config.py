@@ -90,7 +90,7 @@ class TuneSection(Section):
     auto: bool = True
     idle_s: float = Field(60.0, ge=1)
     watts_per_cpu: float | None = Field(None, gt=0)
-    """What one busy CPU takes: with it, energy is estimated where nothing measures it."""
+    """What one busy CPU takes: with it, the energy of an answer is estimated (method `model`)."""
 
 
 class Config(Section):

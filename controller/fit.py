@@ -305,7 +305,7 @@ def _too_big(where: str, whole: Sequence[Form], room_mib: float) -> str:
     return (
         f"{where}: its smallest form ({names}) needs {math.ceil(smallest.resident_mib)} MiB, "
         f"{math.floor(room_mib)} MiB are for models there; add a smaller variant "
-        "(`ctl model compress`)"
+        "(`ctl model quantize`)"
     )
 
 

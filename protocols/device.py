@@ -108,8 +108,6 @@ class StageStats(Part):
     p50_ms: float | None = None
     p95_ms: float | None = None
     cpu_s: float = 0.0
-    joules: float | None = Field(None, ge=0, description="of all its runs; null: no source")
-    joules_method: EnergyMethod | None = None
 
 
 class CascadeStats(Part):

@@ -99,7 +99,7 @@ def _advice(wanted: DesiredCascade, bundle: Bundle) -> str:
     saved, stage, variant = max(savings, default=(0.0, "", ""))
     if saved > 0:
         return f"try --variant {stage}={variant}"
-    return "no smaller variant is in the bundle: add one with `ctl model compress`"
+    return "no smaller variant is in the bundle: add one with `ctl model quantize`"
 
 
 def is_roomy(sample: Sample, need_mib: float) -> bool:

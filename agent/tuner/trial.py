@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,11 @@ from agent.tuner.candidates import Candidate
 from agent.tuner.halving import Effort
 from protocols.bundle import TensorSpec
 from protocols.inference.runtime import Model, ModelError, open_model
-from protocols.profile import Energy, EnergyMethod, LayoutRun
+from protocols.profile import Energy, LayoutRun
 
 _WARM_UP_S = 0.5
 _LONGEST_S = 20.0
 """A model so slow that this is not enough is measured by what it did in that time."""
-_POWER_EVERY_S = 0.05
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
@@ -36,19 +35,6 @@ _SEED = 20
 _WIDEST_QUANTIZED_BYTES = 2
 
 Inputs = list[NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """A source of power readings.
-
-    Attributes:
-        method: how it knows.
-        watts: reads the power of the whole device, in watts; None: not now.
-    """
-
-    method: EnergyMethod
-    watts: Callable[[], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +51,11 @@ class Trial:
 
     Args:
         box: where the process marks that it is inside an interpreter.
-        power: a source of power readings; None: there is none.
-        watts_per_cpu: what one busy CPU takes, as the owner says; used where there is no source.
+        watts_per_cpu: what one busy CPU takes, as the owner says; None: energy is not known.
     """
 
-    def __init__(
-        self, box: BlackBox, power: Power | None = None, watts_per_cpu: float | None = None
-    ) -> None:
-        self._box, self._power, self._watts_per_cpu = box, power, watts_per_cpu
+    def __init__(self, box: BlackBox, watts_per_cpu: float | None = None) -> None:
+        self._box, self._watts_per_cpu = box, watts_per_cpu
 
     def measure(self, subject: Subject, candidate: Candidate, effort: Effort) -> LayoutRun:
         """Measure one model by itself.
@@ -95,27 +78,12 @@ class Trial:
         """
         with contextlib.ExitStack() as stack:
             loaded = [stack.enter_context(_loaded(*pair, self._box)) for pair in pairs]
-            watts = self._answer(loaded, effort)
-            runs = [self._summed_up(one, watts) for one in loaded]
+            _answer(loaded, effort)
+            runs = [self._summed_up(one) for one in loaded]
         pace = min(run.answers_per_s for run in runs)
         return [run.with_(answers_per_s=pace) for run in runs]
 
-    def _answer(self, loaded: Sequence["_Loaded"], effort: Effort) -> float | None:
-        """Let all work at once; return the mean power meanwhile."""
-        clients = [client for one in loaded for client in one.clients(effort)]
-        for client in clients:
-            client.start()
-        watts = list[float]()
-        while any(client.is_alive() for client in clients):
-            now_w = self._power.watts() if self._power is not None else None
-            watts += [now_w] if now_w is not None else []
-            for client in clients:
-                client.join(_POWER_EVERY_S)
-        for one in loaded:
-            one.finish()
-        return sum(watts) / len(watts) if watts else None
-
-    def _summed_up(self, one: "_Loaded", watts: float | None) -> LayoutRun:
+    def _summed_up(self, one: "_Loaded") -> LayoutRun:
         times = sorted(one.times_ms)
         p50_ms, p95_ms = percentiles(times)
         cpu_ms = 1e3 * one.cpu_s / len(times)
@@ -131,17 +99,13 @@ class Trial:
             cpu_ms=_short(cpu_ms),
             load_ms=_short(one.load_ms),
             peak_rss_mib=_short(one.peak_mib),
-            energy=self._energy(cpu_ms, per_s, watts),
+            energy=self._energy(cpu_ms),
         )
 
-    def _energy(self, cpu_ms: float, per_s: float, watts: float | None) -> Energy | None:
-        if self._power is not None:
-            if watts is None:
-                return None
-            return Energy(joules=_short(watts / per_s), method=self._power.method)
-        if self._watts_per_cpu is not None:
-            return Energy(joules=_short(cpu_ms / 1e3 * self._watts_per_cpu), method="model")
-        return None
+    def _energy(self, cpu_ms: float) -> Energy | None:
+        if self._watts_per_cpu is None:
+            return None
+        return Energy(joules=_short(cpu_ms / 1e3 * self._watts_per_cpu), method="model")
 
 
 class _Loaded:
@@ -200,6 +164,17 @@ class _Loaded:
             self._crew.answer([self._inputs])
             times.append((time.perf_counter() - asked) * 1e3)
         return times
+
+
+def _answer(loaded: Sequence[_Loaded], effort: Effort) -> None:
+    """Let all work at once, until each has spent its effort."""
+    clients = [client for one in loaded for client in one.clients(effort)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    for one in loaded:
+        one.finish()
 
 
 @contextlib.contextmanager

@@ -1,19 +1,11 @@
 """`ai-edge-quantizer` in a process of its own: a job in, the quantized model out."""
 
 import importlib.util
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO
 
+from controller.compress.child import REASON_CHARACTERS, run_job
 from controller.compress.errors import CompressError
 from controller.compress.quantize_process import SAID, Calibrated, Done, Job, Refused
-
-_REASON_CHARACTERS = 300
 
 
 def check_installed(package: str = "ai_edge_quantizer") -> None:
@@ -43,44 +35,22 @@ def run_quantizer(
         CompressError: the library is not installed, or gave up, or was killed.
     """
     check_installed()
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
-            [sys.executable, "-m", "controller.compress.quantize_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=Path(__file__).parents[2],  # -m looks there first
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        ) as process:
-            try:
-                _send(process.stdin, job)
-                for line in process.stdout or ():
-                    match SAID.validate_json(line):
-                        case Calibrated(done=done):
-                            on_calibrated(done)
-                        case Refused(why=why):
-                            raise CompressError(f"cannot {doing}: {why[:_REASON_CHARACTERS]}")
-                        case Done():
-                            return
-                process.wait()
-            finally:
-                process.kill()
-        raise CompressError(f"cannot {doing}: {_ended(process.returncode, errors)}")
 
+    def hear(line: bytes) -> Done | None:
+        match SAID.validate_json(line):
+            case Calibrated(done=done):
+                on_calibrated(done)
+            case Refused(why=why):
+                raise CompressError(f"cannot {doing}: {why[:REASON_CHARACTERS]}")
+            case Done() as said:
+                return said
+        return None
 
-def _send(pipe: IO[bytes] | None, job: Job) -> None:
-    if pipe is None:  # it is one
-        return
-    try:
-        pipe.write(job.model_dump_json().encode())
-        pipe.close()
-    except BrokenPipeError:  # it ended at once; its code says why
-        return
-
-
-def _ended(code: int, errors: IO[bytes]) -> str:
-    if code < 0:
-        return f"the quantizer was killed by {signal.Signals(-code).name}"
-    errors.seek(0)
-    last = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [f"code {code}"]
-    return f"the quantizer ended: {last[0][:_REASON_CHARACTERS]}"
+    run_job(
+        "controller.compress.quantize_process",
+        job,
+        hear,
+        doing=doing,
+        who="the quantizer",
+        environ={"TF_CPP_MIN_LOG_LEVEL": "2"},
+    )

@@ -14,17 +14,10 @@ import pytest
 from protocols.schedule import Schedule
 from tests.agent.picture import Picture
 from tests.agent.rig import Rig, expected_top1, one_stage, rigged, two_stages
-from tests.brokers import running_broker
 from tests.end_to_end.clients import Load, infer
 from tests.end_to_end.stack import wait_for
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as url:
-        yield url
 
 
 @pytest.fixture

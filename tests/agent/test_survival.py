@@ -31,12 +31,6 @@ QUICK = Schedule(
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as url:
-        yield url
-
-
 @pytest.fixture
 def rig(tmp_path: Path, broker_url: str) -> Iterator[Rig]:
     with rigged(tmp_path, broker_url, f"survive-{next(_numbers)}") as rig:

@@ -26,16 +26,9 @@ from tests.agent.sensors.machines import (
     termux,
 )
 from tests.agent.sensors.test_added import install
-from tests.brokers import running_broker
 from tests.end_to_end.stack import wait_for
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as url:
-        yield url
 
 
 @pytest.fixture

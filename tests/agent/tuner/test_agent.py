@@ -15,18 +15,11 @@ from agent.affinity import get_cpus
 from protocols.profile import StageProfile
 from tests.agent.picture import Picture
 from tests.agent.rig import Rig, rigged, two_stages
-from tests.brokers import running_broker
 from tests.end_to_end.stack import wait_for
 
 SOON = "[tune]\nidle_s = 1\nwatts_per_cpu = 2.0\n"
 CPUS = len(get_cpus() or (0,))
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as url:
-        yield url
 
 
 @pytest.fixture

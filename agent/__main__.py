@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.config import Config, read_toml
 from agent.errors import StartError
@@ -31,8 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from agent.supervisor import Supervisor  # noqa: PLC0415 - after the arguments are known good
+    from agent.heap import share_heap  # noqa: PLC0415 - after the arguments are known good
+    from agent.supervisor import Supervisor  # noqa: PLC0415
 
+    share_heap()
     return Supervisor(_config(asked)).run()
 
 
@@ -55,7 +58,13 @@ def _tune(asked: argparse.Namespace) -> int:
     return tune_device(_config(asked), as_json=as_json)
 
 
-_COMMANDS = {"run": _run, "check": _check, "tune": _tune}
+def _enroll(asked: argparse.Namespace) -> int:
+    from agent.enroll import enroll  # noqa: PLC0415 - `run` never needs it
+
+    return enroll(asked.file, asked.dir, asked.state, force=asked.force)
+
+
+_COMMANDS = {"run": _run, "check": _check, "tune": _tune, "enroll": _enroll}
 
 
 def _config(asked: argparse.Namespace) -> Config:
@@ -66,6 +75,11 @@ def _config(asked: argparse.Namespace) -> Config:
     """
     if asked.config is None and not (asked.broker and asked.id):
         raise StartError("cannot start: give --config FILE, or --broker URL and --id NAME")
+    if asked.broker and urlsplit(asked.broker).password:
+        raise StartError(
+            "cannot start: no password on a command line, where `ps` shows it: [broker] username "
+            "and password_file of --config FILE take it"
+        )
     document = {} if asked.config is None else read_toml(asked.config)
     options = {
         "id": asked.id,
@@ -107,6 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "--watts-per-cpu", type=float, metavar="W", help="estimate energy (FILEs): of a busy CPU"
     )
+    text = "become a member of a fleet, by the file that `ctl device add` wrote"
+    enroll = commands.add_parser("enroll", help=text, description=text)
+    enroll.add_argument("file", type=Path, metavar="FILE", help="used once, then deleted")
+    enroll.add_argument(
+        "--dir", type=Path, metavar="DIR", help="default: /etc/sluice, or ~/.config/sluice-agent"
+    )
+    enroll.add_argument("--state", type=Path, metavar="DIR", help="where artifacts are kept")
+    enroll.add_argument("--force", action="store_true", help="replace another device's identity")
+    enroll.add_argument("-v", "--verbose", action="store_true", help="log more")
     commands.add_parser("version", help="print the version")
     return parser
 

@@ -6,9 +6,11 @@ and the return value says so.
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 CALLING_THREAD = 0
+_TASKS = Path("/proc/self/task")
 
 
 def set_cpus(cpus: Iterable[int], thread_id: int = CALLING_THREAD) -> tuple[int, ...] | None:
@@ -37,6 +39,28 @@ def get_cpus(thread_id: int = CALLING_THREAD) -> tuple[int, ...] | None:
         return tuple(sorted(os.sched_getaffinity(thread_id)))
     except OSError:
         return None
+
+
+def thread_ids() -> set[int]:
+    """Return the ids of this process's threads; none where the system does not list them."""
+    try:
+        return {int(task.name) for task in _TASKS.iterdir()}
+    except OSError:
+        return set()
+
+
+def confine(cpus: Collection[int]) -> None:
+    """Let every thread of this process use these CPUs only, and all that are made later.
+
+    A thread that another one makes meanwhile inherits the old mask, so they are listed again until
+    there is no new one. One that is refused (none of the CPUs is there) keeps what it had.
+    """
+    done = set[int]()
+    while left := thread_ids() - done:
+        for thread_id in left:
+            if get_cpus(thread_id) != tuple(sorted(cpus)):
+                set_cpus(cpus, thread_id)
+        done |= left
 
 
 def set_nice(nice: int, thread_id: int = CALLING_THREAD) -> int | None:

@@ -12,6 +12,7 @@ from agent.reporting.inventory import runtime_name
 from agent.sensors import read_hardware
 from agent.sensors.added import try_out
 from agent.storage.files import claim
+from agent.trust import read_key_sets
 from protocols.link import Broker, Link
 
 _CONNECT_WITHIN_S = 5.0
@@ -43,7 +44,17 @@ def check(read: Callable[[], Config]) -> Iterator[Finding]:
     yield _check_runtime()
     yield _check_machine(config)
     yield from map(_check_provider, config.sensors.providers)
+    yield from _check_secrets(config)
     yield from _check_broker(config)
+
+
+def _check_secrets(config: Config) -> Iterator[Finding]:
+    """Whether others can read what we log in with."""
+    section = config.broker
+    for path in (section.key_file, section.password_file, config.enrolment):
+        if path is not None and path.exists() and (mode := path.stat().st_mode & 0o777) & 0o007:
+            text = f"{path} has mode {mode:04o}: others can be this device; chmod 600 {path}"
+            yield Finding(good=False, text=text)
 
 
 def _check_trust(config: Config) -> Iterator[Finding]:
@@ -53,6 +64,13 @@ def _check_trust(config: Config) -> Iterator[Finding]:
         yield Finding(good=False, text=str(error))
         return
     yield Finding(good=True, text=f"{len(keys.keys)} trusted keys in {config.trust_file()}")
+    followed, damage = read_key_sets(config.state_dir / "keys.json", keys)
+    if damage:
+        yield Finding(good=False, text=damage)
+    elif followed.keys != keys:
+        yield Finding(
+            good=True, text=f"the fleet's keys since then: version {followed.keys.version}"
+        )
     try:
         import cryptography  # noqa: PLC0415 - the agent itself leaves it to a child process
     except ImportError:

@@ -39,6 +39,8 @@ class BrokerSection(Section):
     ca_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     metered: bool | None = None
     """Whether the link to it costs. Left out: as NetworkManager says, else not known."""
 
@@ -54,7 +56,7 @@ class SensorsSection(Section):
     """`[sensors]`: the tree whose `proc` and `sys` are read, how often, and what else is asked."""
 
     sysroot: Path = Path("/")
-    interval_s: float = Field(1.0, ge=0.05)
+    interval_s: float = Field(0.5, ge=0.05)
     providers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), max_length=8
     )
@@ -78,10 +80,18 @@ class TelemetrySection(Section):
 
 
 class FetchSection(Section):
-    """`[fetch]`: `jitter_s` spreads a fleet's fetches, `give_up_s` bounds one attempt's silence."""
+    """`[fetch]`: how artifacts come.
 
-    jitter_s: float = Field(0.0, ge=0, le=600)
+    `jitter_s` spreads a fleet's fetches: one begins after a second for each MiB at most, and never
+    later than this. `give_up_s` bounds one attempt's silence. The limits hold beside those of the
+    schedule, the lower one counts. `ca_file` is for sources by HTTPS; without it, the system's.
+    """
+
+    jitter_s: float = Field(60.0, ge=0, le=3600)
     give_up_s: float = Field(GIVE_UP_S, gt=0, le=3600)
+    kib_per_s: float | None = Field(None, ge=1)
+    mib_per_day: float | None = Field(None, ge=1)
+    ca_file: Path | None = None
 
 
 class TuneSection(Section):
@@ -101,6 +111,8 @@ class Config(Section):
     labels: dict[Name, Annotated[str, Field(max_length=256)]] = {}
     state_dir: Path = Path()
     trust: Path | None = None
+    enrolment: Path | None = None
+    """The nonce of the enrolment file that the device came by, as `sluice-agent enroll` kept it."""
     broker: BrokerSection
     inference: InferenceSection = InferenceSection()
     sensors: SensorsSection = SensorsSection()
@@ -159,14 +171,23 @@ class Config(Section):
             raise StartError(f"cannot start: [broker]: {error}") from error
         if section.ca_file is not None:
             _check_ca_file(section.ca_file)
-        return Broker(
+        if self.fetch.ca_file is not None:
+            _check_ca_file(self.fetch.ca_file, "[fetch]")
+        found = Broker(
             broker.host,
             broker.port,
             broker.tls,
             section.username or broker.username,
             password or broker.password,
             broker.ca_file,
+            *_certificate(section),
         )
+        if section.cert_file is not None:
+            try:
+                found.context()
+            except LinkError as error:
+                raise StartError(f"cannot start: [broker]: {error}") from error
+        return found
 
     def trust_file(self) -> Path:
         """Return the file that holds the fleet's public keys.
@@ -221,13 +242,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise StartError(f"cannot start: {path}: {error}") from error
 
 
-def _check_ca_file(path: Path) -> None:
+def _certificate(section: BrokerSection) -> tuple[str | None, str | None]:
+    if (section.cert_file is None) != (section.key_file is None):
+        raise StartError("cannot start: [broker]: want both cert_file and key_file")
+    return (
+        str(section.cert_file) if section.cert_file else None,
+        str(section.key_file) if section.key_file else None,
+    )
+
+
+def _check_ca_file(path: Path, table: str = "[broker]") -> None:
     """Find out at the start, not at a connection, whether the file holds certificates."""
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:
         why = error.strerror or error
-        raise StartError(f"cannot start: [broker] ca_file {path}: {why}") from error
+        raise StartError(f"cannot start: {table} ca_file {path}: {why}") from error
 
 
 def _default_state_dir(device: str) -> Path:

@@ -27,6 +27,14 @@ class StoreError(AgentError):
     """The artifact store cannot take or give something: no room, a disk that fails."""
 
 
+class SourceError(AgentError):
+    """A static server that an artifact should come from does not give it."""
+
+
+class WaitError(AgentError):
+    """Something that goes on by itself, later; its text says what it waits for."""
+
+
 class ChildError(AgentError):
     """A child process of the agent cannot be started or does not do its work."""
 

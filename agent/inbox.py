@@ -53,6 +53,14 @@ class FetchProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchWaits:
+    """An artifact must wait, and goes on by itself: what it waits for, to report."""
+
+    ref: ArtifactRef
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerSaid:
     """A runner's message, with the file descriptors that came with it."""
 
@@ -101,6 +109,7 @@ Message = (
     | FetchDone
     | FetchFailed
     | FetchProgress
+    | FetchWaits
     | RunnerSaid
     | RunnerExited
     | TunerSaid

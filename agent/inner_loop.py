@@ -52,6 +52,12 @@ class InnerLoop:
         """Where the device stands."""
         return governor.rungs(self._state)
 
+    @property
+    def due_s(self) -> float:
+        """When a sample would find a hold over, by the clock; infinity: none waits."""
+        due_s = governor.due_s(self._state, self._schedule)
+        return float("inf") if due_s is None else due_s
+
     def sense(self, schedule: Schedule, fits: Fits) -> tuple[governor.Change, ...]:
         """Take a sample and let it move the rungs; what would unload is measured twice.
 

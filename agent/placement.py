@@ -2,56 +2,79 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from protocols.device import CoreClass
+from protocols.device import CoreClass, CoreSource
 
 FULL_CAPACITY = 1024
 """What the kernel calls the fastest CPU in `cpu_capacity` (SCHED_CAPACITY_SCALE)."""
 
-ALIKE = 0.9
+_ALIKE = 0.9
 """CPUs within 10 % of the fastest of their class are alike: chips bin the clock of each cluster,
 and desktop CPUs boost favoured cores a little, without making another kind of core of them."""
 
+_ALIKE_MEASURED = 0.8
+"""A measurement of some milliseconds is not as sure as what the kernel says."""
+
+Speeds = Mapping[CoreSource, Mapping[int, float]]
+"""What each source says, the most trusted first: CPU number -> speed, in any unit of its own."""
+
+
+def alike(source: CoreSource) -> float:
+    """Return which share of the fastest one's speed makes a CPU one of its class."""
+    return _ALIKE_MEASURED if source == "measured" else _ALIKE
+
 
 def core_classes(
-    capacity: Mapping[int, int], max_khz: Mapping[int, int], allowed: Collection[int]
-) -> tuple[CoreClass, ...]:
+    speeds: Speeds, max_khz: Mapping[int, float], allowed: Collection[int]
+) -> tuple[tuple[CoreClass, ...], CoreSource | None]:
     """Group CPUs that are alike, the fastest class first.
 
+    The first source that tells the allowed CPUs apart decides. One that finds them all alike may
+    only not know better: arm64 gives every CPU the same `cpu_capacity` where the device tree holds
+    none, and unlike cores may have like clocks.
+
     Args:
-        capacity: CPU number -> relative speed by the kernel's `cpu_capacity`; may lack CPUs.
+        speeds: by source, the most trusted first. A source counts that knows every allowed CPU.
         max_khz: CPU number -> highest clock in kHz; may lack CPUs.
         allowed: the CPU numbers that may be used; all others are left out.
 
     Returns:
-        Classes with capacities relative to 1024 for the fastest. Capacity decides where every
-        allowed CPU has one, else the clock where every one has it, else all are one class.
+        Classes with capacities relative to 1024 for the fastest, and whose word they are: that of
+        the first source where all find the CPUs alike; None where there is none.
     """
-    speeds = _speeds(capacity, max_khz, allowed)
-    groups: list[list[int]] = []
-    for cpu in sorted(allowed, key=lambda cpu: (-speeds[cpu], cpu)):
-        if groups and speeds[cpu] >= ALIKE * speeds[groups[-1][0]]:
-            groups[-1].append(cpu)
-        else:
-            groups.append([cpu])
-    return tuple(
+    found: tuple[list[list[int]], CoreSource | None] = [sorted(allowed)] if allowed else [], None
+    for source in (s for s in speeds if knows(speeds[s], allowed)):
+        groups = _groups(speeds[source], allowed, alike(source))
+        if found[1] is None or len(groups) > 1:
+            found = groups, source
+        if len(groups) > 1:
+            break
+    groups, chosen = found
+    speed = speeds[chosen] if chosen else dict.fromkeys(allowed, 1.0)
+    fastest = max((speed[cpu] for cpu in allowed), default=1.0)
+    classes = tuple(
         CoreClass(
             cpus=tuple(sorted(group)),
-            capacity=round(speeds[group[0]]),
+            capacity=round(FULL_CAPACITY * speed[group[0]] / fastest),
             max_mhz=max((max_khz[cpu] / 1000 for cpu in group if cpu in max_khz), default=None),
         )
         for group in groups
     )
+    return classes, chosen
 
 
-def _speeds(
-    capacity: Mapping[int, int], max_khz: Mapping[int, int], allowed: Collection[int]
-) -> Mapping[int, float]:
-    for known in (capacity, max_khz):
-        values = {cpu: known.get(cpu, 0) for cpu in allowed}
-        if all(value > 0 for value in values.values()):
-            fastest = max(values.values(), default=1)
-            return {cpu: FULL_CAPACITY * value / fastest for cpu, value in values.items()}
-    return dict.fromkeys(allowed, FULL_CAPACITY)
+def knows(speed: Mapping[int, float], allowed: Collection[int]) -> bool:
+    """Whether a source knows every CPU."""
+    return bool(allowed) and all(speed.get(cpu, 0) > 0 for cpu in allowed)
+
+
+def _groups(speed: Mapping[int, float], allowed: Collection[int], share: float) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for cpu in sorted(allowed, key=lambda cpu: (-speed[cpu], cpu)):
+        if groups and speed[cpu] >= share * speed[groups[-1][0]]:
+            groups[-1].append(cpu)
+        else:
+            groups.append([cpu])
+    return groups
 
 
 def clamp(

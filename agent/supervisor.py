@@ -17,6 +17,7 @@ from agent.inbox import (
     FetchDone,
     FetchFailed,
     FetchProgress,
+    FetchWaits,
     Inbox,
     Message,
     Received,
@@ -31,19 +32,30 @@ from agent.processes.child import RunnerProcess
 from agent.processes.runners import Counted, Outcome, Serving
 from agent.processes.sockets import Listener, listen
 from agent.processes.swap import Swap
+from agent.reporting.energy import EnergyBook
 from agent.reporting.events import LossWatch
 from agent.reporting.inventory import take_inventory
 from agent.reporting.session import Session
+from agent.reporting.watts import BusyPower
 from agent.reporting.wording import rung_moved
 from agent.sensors import Hardware, Sensors, read_hardware
+from agent.sensors.core_speed import measure_speeds
+from agent.sensors.cores import read_cpus
+from agent.sensors.mask import MaskWatch
+from agent.sensors.tree import Tree
 from agent.signatures import SignatureChecker
+from agent.storage.allowance import Limits
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.bundles import BundleStore
+from agent.storage.core_speeds import CoreSpeedFile
+from agent.storage.download import Terms
 from agent.storage.fetch import Fetcher
 from agent.storage.files import claim
 from agent.storage.ledger import LedgerFile
 from agent.storage.profiles import ProfileFile
+from agent.storage.ration import Ration
 from agent.timer import Timer
+from agent.trust import Trust
 from agent.tuner.request import TuneRequest
 from agent.tuner.tuning import Subjects, Tuning
 from agent.watchdog import Watchdog
@@ -75,7 +87,9 @@ class Supervisor:
         self._claim = claim(config.state_dir)
         self._listeners: tuple[Listener, ...] = listen(config)
         self.inbox: Inbox = queue.SimpleQueue()
-        hardware = read_hardware(config.sensors.sysroot)
+        speeds = CoreSpeedFile(config.state_dir / "cores.json", measure_speeds)
+        hardware = read_hardware(config.sensors.sysroot, speeds.find_or_measure)
+        self._cpus = MaskWatch(config.sensors.sysroot, speeds.find)
         endpoints = tuple(listener.url for listener in self._listeners)
         inventory = take_inventory(config, hardware, endpoints)
         self._tuning = _tuning(config, inventory, self.inbox)
@@ -85,8 +99,16 @@ class Supervisor:
         self._watchdog, self._signatures = Watchdog(), SignatureChecker()
         self._swap = Swap(self._spawn, time.monotonic)
         self._ledger = LedgerFile(config.state_dir / "ledger.json")
+        holds = self._signatures.holds
+        self._trust = Trust(config.state_dir / "keys.json", keys, holds, self._publisher)
+        self._session.follow_keys(self._trust.now.keys.version)
         self._document = DesiredDocument(
-            config.id, keys, self._signatures.holds, self._ledger, self._publisher
+            config.id,
+            self._trust.now,
+            holds,
+            self._ledger,
+            self._publisher,
+            enrolment=inventory.enrolment,
         )
         self._sensors = Sensors(
             config.sensors.sysroot,
@@ -98,12 +120,14 @@ class Supervisor:
             self._sensors, self._document.schedule, config.sensors.interval_s
         )
         self._losses = LossWatch(self._publisher)
+        power = BusyPower(len(read_cpus(Tree(config.sensors.sysroot))))
+        self._energy = EnergyBook(power, config.tune.watts_per_cpu)
         self._fetcher, self._reconciler = self._make_reconciler(config, hardware)
         self._config = config
         self._counted: Counted | None = None
         self._measure_by_s = _NEVER_S
         self._stopping = False
-        now_s = self._looked_s = time.monotonic()
+        now_s = self._looked_s = self._sensed_s = time.monotonic()
         self._sense = Timer(config.sensors.interval_s, now_s)
         self._measure = Timer(config.telemetry.interval_s, now_s)
         self._rest = Timer(_REST_EVERY_S, now_s)
@@ -147,11 +171,13 @@ class Supervisor:
             listener.close()
         self._claim.close()
 
-    def _dispatch(self, message: Message) -> None:  # noqa: C901 - one line for every message
+    def _dispatch(self, message: Message) -> None:  # noqa: C901, PLR0912 - one line a message
         match message:
             case Received(topic, payload) if topic == self._session.desired_topic:
                 if self._document.take(payload):
                     self._reconciler.renewed()
+            case Received(topic, payload) if topic == self._session.keys_topic:
+                self._trust_others(changed=self._trust.take(payload))
             case Received(topic, payload) if topic == self._session.status_topic:
                 self._session.saw_status(payload)
             case Connected():
@@ -172,13 +198,18 @@ class Supervisor:
             case Stop(name):
                 self._stopping = True
                 self._publisher.event("stopping", f"the agent stops: {name}")
-            case FetchProgress() | Received():
+            case FetchWaits():
+                self._reconciler.waits(message)
+            case FetchProgress():
+                self._reconciler.progressed(message)
+            case Received():
                 pass
         self._report()
 
     def _start(self) -> None:
         what = self._session.introduction
-        self._publisher.event("started", "; ".join(filter(None, (what, self._ledger.damage))))
+        said = filter(None, (what, self._ledger.damage, self._trust.damage))
+        self._publisher.event("started", "; ".join(said))
         self._safely(lambda: self._reconciler.ensure("the agent started"), "the start")
         self._report()
         self._session.start()
@@ -189,7 +220,8 @@ class Supervisor:
     def _next_message(self) -> Message | None:
         """Wait for a message until the next timer is due."""
         timers = (self._sense, self._measure, self._rest, self._again, self._ping)
-        due_s = min(self._measure_by_s, self._swap.wake_s(), *(timer.at_s for timer in timers))
+        announced_s = min(self._measure_by_s, self._swap.wake_s(), self._hold_over_s())
+        due_s = min(announced_s, *(timer.at_s for timer in timers))
         try:
             return self.inbox.get(timeout=max(0.0, due_s - time.monotonic()))
         except queue.Empty:
@@ -199,7 +231,8 @@ class Supervisor:
         """Do what is due."""
         now_s = time.monotonic()
         self._safely(lambda: self._runner_did(self._swap.tick()), "the runners")
-        if self._sense.is_due(now_s):
+        if self._sense.is_due(now_s) or now_s >= self._hold_over_s():
+            self._sensed_s = now_s
             self._safely(self._look, "a look at the sensors")
         if self._measure.is_due(now_s):
             self._measure_by_s = now_s + (_STATS_WITHIN_S if self._swap.ask_stats() else 0)
@@ -214,13 +247,19 @@ class Supervisor:
 
     def _look(self) -> None:
         """Read the sensors and let the governor decide."""
+        self._look_at_cpus()
         before = self._inner_loop.rungs
         changes = self._inner_loop.sense(self._document.schedule, self._reconciler.fits)
         for change in changes:
             self._publisher.event("rung", rung_moved(change))
         self._losses.look(self._inner_loop.sample)
+        self._energy.look(self._inner_loop.sample)
+        if self._inner_loop.sample.battery_percent is not None:
+            self._session.found_battery()
         for complaint in self._sensors.complaints():
             self._publisher.event("sensor-lost", complaint)
+        self._reconciler.powered()
+        self._reconciler.look()
         if changes or self._inner_loop.rungs != before:
             self._reconciler.ensure("; ".join(change.cause for change in changes) or "spacing")
         self._session.insist()
@@ -229,20 +268,46 @@ class Supervisor:
         rungs = self._inner_loop.rungs
         self._tuning.look(self._inner_loop.sample, rungs, self._subjects, self._looked_s)
 
+    def _hold_over_s(self) -> float:
+        """When to look before it is time, since a rung would be entered then; once for each."""
+        due_s = self._inner_loop.due_s
+        return due_s if due_s > self._sensed_s else _NEVER_S
+
+    def _look_at_cpus(self) -> None:
+        """Act at once on other CPUs; the fleet hears of them when they have lasted."""
+        if change := self._cpus.look():
+            log.info("%s", change)
+            self._tuning.use(self._cpus.cores.classes)
+            self._reconciler.use(self._cpus.cpus, self._cpus.mask, change)
+
     def _try_again(self) -> None:
         """Do what was not possible when it was asked for."""
         self._ledger.settle()
-        if self._tuning.reload():
-            self._session.learned(self._tuning.profiles)
+        self._tuning.reload()
+        self._session.learned(self._tuning.profiles)
+        self._session.uses(self._cpus.cores)
+        self._trust_others(changed=self._trust.retry())
         if self._document.retry():
             self._reconciler.renewed()
         else:
             self._reconciler.again()
 
+    def _trust_others(self, *, changed: bool) -> None:
+        """Go on with other keys: what they vouch for is taken, and what serves goes on."""
+        if not changed:
+            return
+        now = self._trust.now
+        self._session.follow_keys(now.keys.version)
+        self._document.renew(now)
+        self._reconciler.trust(now)
+        if self._document.retry():
+            self._reconciler.renewed()
+
     def _runner_did(self, outcomes: tuple[Outcome, ...]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Serving):
                 self._counted = None
+                self._energy.begin()
             elif isinstance(outcome, Counted):
                 self._counted = outcome
                 self._compare(outcome)
@@ -281,10 +346,11 @@ class Supervisor:
     def _publish_measurements(self) -> None:
         self._measure_by_s = _NEVER_S
         stats = self._counted.stats if self._counted else None
+        cascades = self._energy.count(stats.cascades, time.monotonic()) if stats else ()
         self._publisher.measure(
             self._inner_loop.sample,
             self._inner_loop.rungs,
-            stats.cascades if stats else (),
+            self._reconciler.with_deaths(cascades),
             round(stats.rss_mib, 2) if stats else None,
         )
 
@@ -297,6 +363,7 @@ class Supervisor:
                 cascades=self._reconciler.reported(),
                 rungs=self._inner_loop.rungs,
                 refusal=self._document.refusal,
+                keys_version=self._trust.now.keys.version,
             )
         )
 
@@ -326,7 +393,7 @@ class Supervisor:
 
     def _spawn(self) -> RunnerProcess:
         descriptors = [listener.socket.fileno() for listener in self._listeners]
-        return RunnerProcess(descriptors, self.inbox.put)
+        return RunnerProcess(descriptors, self.inbox.put, self._config.sensors.sysroot)
 
     def _make_reconciler(self, config: Config, hardware: Hardware) -> tuple[Fetcher, Reconciler]:
         store = ArtifactStore(config.state_dir)
@@ -336,19 +403,31 @@ class Supervisor:
             config.id,
             store,
             self.inbox.put,
+            Terms(
+                Ration(config.state_dir / "downloads.json"),
+                config.fetch.give_up_s,
+                config.fetch.ca_file,
+            ),
             jitter_s=config.fetch.jitter_s,
-            give_up_s=config.fetch.give_up_s,
+            own=Limits(config.fetch.kib_per_s, config.fetch.mib_per_day),
+        )
+        bundles = BundleStore(
+            store,
+            self._trust.now,
+            self._signatures.holds,
+            self._ledger.has_served,
         )
         reconciler = Reconciler(
             document=self._document,
             ledger=self._ledger,
-            bundles=BundleStore(store, self._document.keys, self._signatures.holds),
+            bundles=bundles,
             store=store,
             fetcher=fetcher,
             swap=self._swap,
             inner_loop=self._inner_loop,
             publisher=self._publisher,
-            cpus=hardware.cpus,
+            cpus=self._cpus.cpus,
+            mask=self._cpus.mask,
             budget_mib=budget_mib(hardware.memory_mib, hardware.memory_limit_mib),
         )
         return fetcher, reconciler
@@ -363,6 +442,8 @@ def _tuning(config: Config, inventory: Inventory, inbox: Inbox) -> Tuning:
         runtime=runtime,
         kernel=kernel,
         watts_per_cpu=config.tune.watts_per_cpu,
+        sysroot=str(config.sensors.sysroot),
+        providers=config.sensors.providers,
     )
     profiles = ProfileFile(config.state_dir / "profiles.json", runtime, kernel, cpus)
     idle_s = config.tune.idle_s if config.tune.auto and inventory.runtime else None

@@ -13,11 +13,14 @@ from agent.errors import AgentError, StartError
 from agent.inbox import TunerExited, TunerSaid
 from agent.reporting.inventory import runtime_name
 from agent.sensors import Hardware, read_hardware
+from agent.sensors.core_speed import measure_speeds
 from agent.signatures import SignatureChecker
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.bundles import BundleStore
+from agent.storage.core_speeds import CoreSpeedFile
 from agent.storage.ledger import LedgerFile
 from agent.storage.profiles import ProfileFile
+from agent.trust import read_key_sets
 from agent.tuner.process import TunerProcess
 from agent.tuner.request import Failed, Measured, TuneModel, TuneRequest
 from protocols.bundle import Bundle
@@ -34,7 +37,7 @@ def tune_files(paths: Sequence[Path], watts_per_cpu: float | None, *, as_json: b
     Raises:
         StartError: there is no such file, or no interpreter.
     """
-    hardware = read_hardware()
+    hardware = read_hardware(measure=measure_speeds)
     models = tuple(TuneModel(artifact=_digest(path), path=str(path.absolute())) for path in paths)
     names = {model.artifact: path.name for model, path in zip(models, paths, strict=True)}
     request = _request(hardware, watts_per_cpu).with_(models=models)
@@ -49,13 +52,17 @@ def tune_device(config: Config, *, as_json: bool) -> int:
     Raises:
         StartError: nothing has been deployed yet, or there is no interpreter.
     """
-    hardware = read_hardware(config.sensors.sysroot)
+    speeds = CoreSpeedFile(config.state_dir / "cores.json", measure_speeds)
+    hardware = read_hardware(config.sensors.sysroot, speeds.find_or_measure)
     store = ArtifactStore(config.state_dir)
     served = tuple(_served(config, store))
     if not served:
         raise StartError(f"cannot tune: nothing serves on {config.id} yet; deploy a cascade first")
     request = _request(hardware, config.tune.watts_per_cpu).with_(
-        models=tunable(served, store.folder), chains=chains(served)
+        models=tunable(served, store.folder),
+        chains=chains(served),
+        sysroot=str(config.sensors.sysroot),
+        providers=config.sensors.providers,
     )
     names = {
         variant.artifact.sha256: f"{bundle.name}/{stage.name} {variant.name}"
@@ -73,9 +80,10 @@ def _served(config: Config, store: ArtifactStore) -> Iterator[tuple[DesiredCasca
     """Yield what served last, by the ledger, as far as its bundle is here."""
     checker = SignatureChecker()
     try:
-        bundles = BundleStore(store, config.key_set(), checker.holds)
-        good = LedgerFile(config.state_dir / "ledger.json").now.good
-        for kept in good.values():
+        ledger = LedgerFile(config.state_dir / "ledger.json").now
+        trust, _ = read_key_sets(config.state_dir / "keys.json", config.key_set())
+        bundles = BundleStore(store, trust, checker.holds, ledger.has_served)
+        for kept in ledger.good.values():
             if kept:
                 yield kept[0], bundles.bundle(kept[0])
     except AgentError as error:

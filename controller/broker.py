@@ -1,7 +1,7 @@
 """The embedded broker: mosquitto where it is installed, else amqtt. For a laptop, demo and tests.
 
 It lets everybody in, so it listens on loopback unless a person asks for more; a fleet's own broker
-is set up with `deploy/mosquitto`. mosquitto keeps retained documents on disk and writes them every
+is set up with `ctl broker config`. mosquitto keeps retained documents on disk and writes them every
 second, so that not even a SIGKILL loses older ones; amqtt keeps nothing.
 """
 
@@ -96,7 +96,7 @@ def start_broker(
         raise BrokerError(
             f"cannot start the embedded broker on {host}: it lets everybody in, so without "
             "--insecure it listens on 127.0.0.1 alone; for a network that is not all yours set up "
-            "a broker with deploy/mosquitto"
+            "a broker with ctl broker config"
         )
     chosen = kind or ("mosquitto" if find_mosquitto() else "amqtt")
     try:

@@ -23,7 +23,7 @@ from controller.samples import Samples, read_samples
 from controller.scores import OnAnswers, Runs
 from controller.signing import load_signer
 from protocols.bundle import Bundle, Golden
-from protocols.chunks import artifact_ref
+from protocols.chunks import listed_ref
 from protocols.envelope import Envelope
 from protocols.topics import check_name
 
@@ -64,7 +64,7 @@ def build(
         expected = expected_classes(plans, judged, runs)
     golden, count = _golden(given, judged.exits, expected)
     draft = make_bundle(
-        recipe, plans, given, judged, Golden(artifact=artifact_ref(golden), count=count)
+        recipe, plans, given, judged, Golden(artifact=listed_ref(golden), count=count)
     )
     with catalog.locked():
         version = recipe.version or max(catalog.versions(recipe.name), default=0) + 1
@@ -72,6 +72,8 @@ def build(
         envelope = _signed(bundle, signer.sign_bundle)
         _keep_models(catalog, plans, clock())
         catalog.add_artifact(golden)
+        for artifact in bundle.artifacts:
+            catalog.add_chunk_list(artifact)
         ref = catalog.save_bundle(bundle, envelope)
     ladders = tuple(
         ladder_of(plans, choice, found, judged.base) for choice, found in judged.calibrations
@@ -132,7 +134,7 @@ def _keep_models(catalog: Catalog, plans: Sequence[StagePlan], now_s: float) -> 
         for one in plan.candidates:
             if not one.is_file:
                 continue
-            if catalog.add_file(one.path) != one.artifact:
+            if catalog.add_file(one.path).sha256 != one.artifact.sha256:
                 raise BuildError(f"cannot build: {one.path} has changed meanwhile; build again")
             name = valid_name(one.path.stem)
             if catalog.find_model(name) is None:

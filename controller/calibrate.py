@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import BuildError
-from protocols.bundle import CertifiedThreshold
+from protocols.bundle import CONFIDENCE_BINS, CertifiedThreshold
+from protocols.inference.gate import confidence_bin
 
 EPS_LADDER = (0.005, 0.01, 0.02, 0.05)
 """Accuracy that a cascade may lose, as fractions, for its gates together."""
@@ -68,6 +69,8 @@ class Calibration:
     """Of each stage that can answer, alone."""
     exits: NDArray[np.int64]
     """[steps, n]: which stage that can answer (from 0) answers a sample."""
+    confidence: dict[str, tuple[float, ...]]
+    """Of the first gate, the only one that sees every sample: the share in each bin of [0, 1]."""
 
     @property
     def saves(self) -> bool:
@@ -194,7 +197,15 @@ def calibrate(
             stage: float(row.mean()) for stage, row in zip([*gates, last], right, strict=True)
         },
         exits=exits,
+        confidence={stage: confidence_shares(gates[stage].confidence) for stage in list(gates)[:1]},
     )
+
+
+def confidence_shares(values: NDArray[np.floating[Any]]) -> tuple[float, ...]:
+    """Return the share of confidences, [n], in each of the equal bins of [0, 1]."""
+    found = [at for value in values if (at := confidence_bin(float(value))) is not None]
+    counts = np.bincount(np.array(found, np.int64), minlength=CONFIDENCE_BINS)
+    return tuple(round(float(share), 6) for share in counts / max(1, len(found)))
 
 
 def where_left(

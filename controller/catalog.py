@@ -25,8 +25,8 @@ from controller.home import Home
 from controller.library import keep_artifact, read_bundle
 from controller.trial import Facts
 from protocols.bundle import ArtifactRef, Bundle, BundleRef, Needs, TensorSpec
-from protocols.chunks import artifact_ref
-from protocols.envelope import KeySet
+from protocols.chunks import artifact_ref, chunk_list, list_ref, with_lists
+from protocols.envelope import KeySet, open_unverified
 from protocols.errors import ArtifactError, SluiceError
 from protocols.message import Message, Name
 from protocols.topics import check_name
@@ -110,6 +110,15 @@ class Catalog:
             raise CatalogError(f"cannot add {path}: it is empty")
         return self.add_artifact(content)
 
+    def add_chunk_list(self, ref: ArtifactRef) -> None:
+        """Keep the chunk list of an artifact that is here, where it has one to be fetched.
+
+        Raises:
+            CatalogError, ArtifactError: as `read`, or the folder cannot be written.
+        """
+        if list_ref(ref) is not None:
+            self.add_artifact(chunk_list(self.read(ref)))
+
     def read(self, ref: ArtifactRef) -> bytes:
         """Return an artifact's bytes.
 
@@ -124,7 +133,7 @@ class Catalog:
             raise CatalogError(
                 f"cannot use artifact {ref.sha256[:12]}: {error.strerror}: {path}"
             ) from error
-        if artifact_ref(content) != ref:
+        if artifact_ref(content).sha256 != ref.sha256:
             raise ArtifactError(
                 f"cannot use artifact {ref.sha256[:12]}: its bytes have changed; add what it was "
                 "made from again"
@@ -268,6 +277,26 @@ class Catalog:
         _write(path, BundleRecord(ref=ref, created_ts=bundle.created_ts).encode())
         return ref
 
+    def resign_bundle(self, bundle: Bundle, envelope: bytes) -> BundleRef:
+        """Keep a bundle's envelope with other signatures; call it while `locked`.
+
+        The version stays what it is, the manifest is the same to the byte; only its artifact, the
+        envelope, is another.
+
+        Raises:
+            CatalogError: that version is not here, or the folder cannot be written.
+        """
+        before = self.bundle_ref(bundle.name, bundle.version)
+        if open_unverified(envelope) != open_unverified(self.read(before.artifact)):
+            raise CatalogError(
+                f"cannot save {bundle.name}@{bundle.version}: the catalog has another manifest of "
+                "that version, and versions never change"
+            )
+        ref = before.with_(artifact=self.add_artifact(envelope))
+        record = BundleRecord(ref=ref, created_ts=bundle.created_ts)
+        _write(self._bundle_path(bundle.name, bundle.version), record.encode())
+        return ref
+
     # --- all of it
 
     def faults(self, keys: KeySet) -> list[str]:
@@ -280,7 +309,7 @@ class Catalog:
             for version in self.versions(name):
                 with _noting(found):
                     bundle = self.bundle(self.bundle_ref(name, version), keys)
-                    for ref in bundle.artifacts:
+                    for ref in with_lists(bundle.artifacts):
                         self.read(ref)
         return found
 

@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from controller.errors import ControllerError, FitError
 from controller.fit import variant_of
-from controller.fleet import Fleet
+from controller.fleet import Device, Fleet
 from controller.schedules.check import check_schedule
 from controller.steps import ClearArtifact, PutArtifact, PutDeployment, Step
 from protocols.bundle import ArtifactRef, Bundle, BundleRef
-from protocols.desired import Deployment, Pins, Selector, StagePin
+from protocols.chunks import list_ref
+from protocols.desired import Deployment, Pins, StagePin
+from protocols.rollout import Selector, Strategy
 from protocols.schedule import Schedule, Wishes
 
 _ID_CHARACTERS = 40
+_TICK_S = 0.001
 
 
 def create_deployment(  # noqa: PLR0913 - what a person may say of one
@@ -26,6 +29,8 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
     variants: Mapping[str, str] | None = None,
     schedule: Schedule | None = None,
     wishes: Wishes | None = None,
+    sources: Sequence[str] = (),
+    strategy: Strategy | None = None,
     by: str = "",
 ) -> Deployment:
     """Return a deployment that rules over all those before it.
@@ -42,12 +47,16 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
         schedule: thresholds, dwell and windows, and rows of the cascade where a person wrote them;
             it gets the next version of the cascade's schedules.
         wishes: for the schedule compiler.
+        sources: URLs where devices can have its artifacts, besides the broker.
+        strategy: how it reaches its devices; None: all at once.
         by: who deploys.
 
     Raises:
         FitError: a variant is insisted on that the bundle does not have.
-        ControllerError: the schedule's rows are not this cascade's.
+        ControllerError: the schedule's rows are not this cascade's, or nobody is a canary.
     """
+    if strategy is not None:
+        _check_canary(fleet, ref, strategy, fleet.selected(devices, selector))
     if schedule is not None:
         check_schedule(schedule, bundle)
         schedule = schedule.with_(version=next_version(fleet, ref.name))
@@ -68,10 +77,32 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
         variants=dict(variants or {}),
         schedule=schedule,
         wishes=wishes,
+        sources=tuple(sources),
+        strategy=strategy,
         order=max((d.order for d in fleet.deployments.values()), default=0) + 1,
         by=by[:128],
         created_ts=now_s,
     )
+
+
+def _check_canary(
+    fleet: Fleet, ref: BundleRef, strategy: Strategy, devices: Sequence[Device]
+) -> None:
+    """Check that there is a first wave: a rollout without one would wait for ever."""
+    canary = strategy.canary
+    if canary is None or any(device.matches(canary) for device in devices):
+        return
+    labels = ",".join(f"{key}={value}" for key, value in canary.items())
+    raise ControllerError(
+        f"cannot deploy {ref.name}@{ref.version}: none of its {len(devices)} devices of fleet "
+        f"{fleet.topics.fleet} is a canary ({labels})"
+    )
+
+
+def renewed(deployment: Deployment, fleet: Fleet, *, by: str, now_s: float) -> Deployment:
+    """Return a deployment that was planned earlier, so that it rules over all those before it."""
+    order = max((d.order for d in fleet.deployments.values()), default=0) + 1
+    return deployment.with_(order=order, by=by[:128], created_ts=now_s)
 
 
 def deployment_id(ref: BundleRef, nonce: str) -> str:
@@ -127,7 +158,7 @@ def abort_steps(fleet: Fleet, deployment_id: str, bundles: Mapping[str, Bundle])
         for ref, _ in named_artifacts(other.bundle, theirs)
     }
     return [
-        PutDeployment(found.with_(aborted=True)),
+        PutDeployment(found.with_(aborted=True), "aborted"),
         *(ClearArtifact(ref, what) for ref, what in named if ref.sha256 not in needed),
     ]
 
@@ -138,12 +169,17 @@ def named_artifacts(ref: BundleRef, bundle: Bundle) -> list[tuple[ArtifactRef, s
     named: dict[str, tuple[ArtifactRef, str]] = {}
     for stage in bundle.stages:
         for variant in stage.variants:
-            words = f"{name} {stage.name} {variant.name}"
-            named.setdefault(variant.artifact.sha256, (variant.artifact, words))
-    golden = bundle.golden.artifact
-    named.setdefault(golden.sha256, (golden, f"{name} golden samples"))
-    named.setdefault(ref.artifact.sha256, (ref.artifact, f"{name} manifest"))
+            _name(named, variant.artifact, f"{name} {stage.name} {variant.name}")
+    _name(named, bundle.golden.artifact, f"{name} golden samples")
+    _name(named, ref.artifact, f"{name} manifest")
     return list(named.values())
+
+
+def _name(named: dict[str, tuple[ArtifactRef, str]], ref: ArtifactRef, words: str) -> None:
+    """Add an artifact, after its chunk list."""
+    if (listed := list_ref(ref)) is not None:
+        named.setdefault(listed.sha256, (listed, f"{words}, its chunk list"))
+    named.setdefault(ref.sha256, (ref, words))
 
 
 def pinned(
@@ -219,4 +255,11 @@ def _check_stage(fleet: Fleet, device: str, pin: StagePin) -> None:
 
 
 def _pins(fleet: Fleet, device: str, pins: tuple[StagePin, ...], by: str, now_s: float) -> Pins:
-    return Pins(fleet=fleet.topics.fleet, device=device, pins=pins, by=by[:128], ts=now_s)
+    known = fleet.devices[device]
+    before_ts = max(
+        known.pins.ts if known.pins is not None else 0.0,
+        known.desired.pins_ts if known.desired is not None else 0.0,
+    )
+    # The later word counts, also where two laptops' clocks differ.
+    ts = max(now_s, before_ts + _TICK_S) if before_ts else now_s
+    return Pins(fleet=fleet.topics.fleet, device=device, pins=pins, by=by[:128], ts=ts)

@@ -19,6 +19,10 @@ class BrokerError(ControllerError):
     """The embedded broker cannot be started."""
 
 
+class EnrolmentError(ControllerError):
+    """A credential, a certificate or the broker's configuration cannot be made or used."""
+
+
 class CatalogError(ControllerError):
     """Something is not in the catalog, or cannot be put there."""
 

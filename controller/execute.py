@@ -3,40 +3,46 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from controller.audit import keep, new_entry
+from controller.errors import HomeError
 from controller.home import Home
-from controller.library import read_artifact
+from controller.identity import whoami
+from controller.shipping import OnBytes, Shipper
 from controller.signing import Signer, load_signer
 from controller.steps import (
     CannotFit,
     ClearArtifact,
+    ClearDevice,
+    Document,
+    NotPlanned,
     PutArtifact,
     PutDeployment,
     PutDesired,
     PutPins,
+    PutRollout,
+    PutRoster,
+    PutSigned,
     Step,
 )
+from protocols.audit import Act
 from protocols.bundle import ArtifactRef
-from protocols.chunks import chunk_count, cut
 from protocols.device import Event, EventKind
 from protocols.envelope import Role
 from protocols.errors import LinkError
 from protocols.link import Link
-from protocols.pull import Puller
+from protocols.rollout import Rollout, RolloutPhase
+from protocols.topics import RETAINED_KINDS
 
 log = logging.getLogger("sluice.execute")
 
-WINDOW_CHUNKS = 16
-"""Chunks sent before the broker's word is waited for: 1 MiB, below paho's 20 in flight."""
-
-WINDOW_TIMEOUT_S = 60.0
-LOOK_S = 0.5
-"""A retained chunk that is there comes at once."""
-
-OnBytes = Callable[[int], None]
-"""Called with the bytes that the broker has taken since the last call."""
+_ACT_OF_END: dict[RolloutPhase, Act] = {
+    "stopped": "rollout-stopped",
+    "completed": "rollout-completed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Executor:
 
     def __init__(self, home: Home, link: Link, me: str) -> None:
         self._home, self._link, self._me = home, link, me
-        self._topics = home.topics
+        self._topics, self._shipper = home.topics, Shipper(home, link)
         self._boot_id = uuid.uuid4().hex[:12]
         self._seq = 0
         self._signers: dict[Role, Signer] = {}
@@ -73,6 +79,10 @@ class Executor:
             self._signers[role] = load_signer(self._home, role)
         return self._signers[role]
 
+    def forget_keys(self) -> None:
+        """Read the keys anew: the fleet trusts others now."""
+        self._signers.clear()
+
     def execute(self, step: Step, on_bytes: OnBytes = lambda _: None) -> Published | None:
         """Carry one step out. Documents that a person decides wait for the broker's word.
 
@@ -83,81 +93,128 @@ class Executor:
         """
         match step:
             case PutArtifact(ref):
-                self._put_artifact(ref, on_bytes)
+                self._shipper.send(ref, on_bytes)
             case ClearArtifact(ref):
-                self._clear_artifact(ref)
-            case PutDeployment(deployment):
+                self._shipper.clear(ref)
+            case ClearDevice(device):
+                for kind in RETAINED_KINDS:
+                    self._put(self._topics.device(device, kind), b"")
+            case NotPlanned(device, message):
+                self._tell(device, "refused", message)
+            case CannotFit(device, _, cascade, message):
+                self._tell(device, "refused", message, cascade)
+            case _:
+                return self._sign(step)
+        return None
+
+    def _sign(self, step: Document) -> Published:
+        """Publish a document, signed by the role whose word it is."""
+        match step:
+            case PutDeployment(deployment, act):
                 topic = self._topics.deployment(deployment.id)
-                return self._put(topic, self.signer("release").sign_deployment(deployment))
+                envelope = self.signer("release").sign_deployment(deployment)
+                published = self._put(topic, envelope)
+                self.record(act, deployment.id, step.describe())
+                return published
+            case PutSigned(topic, envelope, _, act, target):
+                published = self._put(topic, envelope)
+                if act is not None:
+                    self.record(act, target, step.describe())
+                return published
             case PutPins(pins):
                 topic = self._topics.device(pins.device, "pins")
-                return self._put(topic, self.signer("release").sign_pins(pins))
+                published = self._put(topic, self.signer("release").sign_pins(pins))
+                self.record("pinned", pins.device, step.describe())
+                return published
             case PutDesired(desired):
                 topic = self._topics.device(desired.device, "desired")
                 envelope = self.signer("controller").sign_desired(desired)
                 self._link.publish(topic, envelope, retain=True)
                 self._tell(desired.device, "planned", step.describe())
                 return Published(topic, envelope)
-            case CannotFit(device, _, cascade, message):
-                self._tell(device, "refused", message, cascade)
-        return None
+            case PutRollout(rollout):
+                return self._put_rollout(rollout, step.describe())
+            case PutRoster(entry, act):
+                topic = self._topics.roster(entry.device)
+                published = self._put(topic, self.signer("release").sign_roster(entry))
+                self.record(act, entry.device, step.describe())
+                return published
 
     def put_artifacts(
         self, steps: Sequence[PutArtifact], on_bytes: OnBytes = lambda _: None
     ) -> int:
-        """Put artifacts out, unless the last of them, the manifest, is on the broker already.
+        """Put artifacts out, see `Shipper.put`; return how many bytes were sent."""
+        return self._shipper.put(steps, on_bytes)
 
-        The manifest goes out last, so that where it is, all that it names is too.
+    def clear_artifacts(self, refs: Sequence[ArtifactRef]) -> None:
+        """Take artifacts off the broker that are still there."""
+        for ref in self._shipper.clear_what_is_there(refs):
+            log.info("cleared %s from the broker: no deployment needs it", ref.sha256[:12])
 
-        Returns:
-            How many bytes were sent.
+    def record(self, act: Act, target: str, message: str, role: Role = "release") -> Published:
+        """Write an act into the audit trail, after it was done: on the broker and in the home.
+
+        A broker or disk that does not take the entry does not undo the act: that is only logged.
+
+        Args:
+            act: what was done.
+            target: to which deployment, device or key set.
+            message: for a person: what, and why. What looks like a secret is left out of it.
+            role: whose key signs. `release`: a person has acted, and is named as user@host;
+                `controller`: this controller has, by itself.
 
         Raises:
-            CatalogError, ArtifactError, LinkError: as `execute`.
+            HomeError: the role's key cannot be used.
         """
-        contents = {step.ref.sha256: read_artifact(self._home, step.ref) for step in steps}
-        if steps and self._is_there(steps[-1].ref, contents[steps[-1].ref.sha256]):
-            on_bytes(sum(step.ref.size_bytes for step in steps))
-            return 0
-        for step in steps:
-            self._send(step.ref, contents[step.ref.sha256], on_bytes)
-        return sum(step.ref.size_bytes for step in steps)
+        signer = self._recorder(role)
+        entry = new_entry(
+            self._home.fleet,
+            act,
+            target,
+            message,
+            by=whoami() if role == "release" else self._me,
+            key_id=signer.key_id,
+            now_s=time.time(),
+        )
+        published = Published(self._topics.audit(entry.id), signer.sign_entry(entry))
+        with _noting(act, target):
+            keep(self._home.audit_file, entry)
+        with _noting(act, target):
+            self._tell_all(published, wait=role == "release")
+        return published
+
+    def _put_rollout(self, rollout: Rollout, said: str) -> Published:
+        """Publish a rollout's state; its beginning and its end are recorded."""
+        topic = self._topics.rollout(rollout.deployment)
+        envelope = self.signer("controller").sign_rollout(rollout)
+        self._link.publish(topic, envelope, retain=True)
+        act = "rollout-started" if rollout.revision == 1 else _ACT_OF_END.get(rollout.phase)
+        if act is not None:
+            self.record(act, rollout.deployment, said, "controller")
+        for device in {one.device for one in rollout.findings if one.device is not None}:
+            self._tell(device, "deployment", said)
+        return Published(topic, envelope)
+
+    def _tell_all(self, published: Published, *, wait: bool) -> None:
+        """Publish a document; a controller has more to do than to wait for the broker's word."""
+        if wait:
+            self._put(published.topic, published.payload)
+        else:
+            self._link.publish(published.topic, published.payload, retain=True)
+
+    def _recorder(self, role: Role) -> Signer:
+        """Return who signs an audit entry: who has given the own key away has acted with that."""
+        try:
+            return self.signer(role)
+        except HomeError:
+            keys = self._home.trust()
+            if not keys.former:
+                raise
+            return load_signer(self._home, role, keys.with_(keys=keys.former))
 
     def _put(self, topic: str, payload: bytes) -> Published:
         self._link.publish_and_wait(topic, payload, retain=True)
         return Published(topic, payload)
-
-    def _put_artifact(self, ref: ArtifactRef, on_bytes: OnBytes) -> None:
-        self._send(ref, read_artifact(self._home, ref), on_bytes)
-
-    def _send(self, ref: ArtifactRef, content: bytes, on_bytes: OnBytes) -> None:
-        """Send all chunks; the broker takes them in order, so the last word stands for a window."""
-        last, unconfirmed = chunk_count(ref.size_bytes) - 1, 0
-        for number, chunk in enumerate(cut(content)):
-            topic = self._topics.chunk(ref.sha256, number)
-            unconfirmed += len(chunk)
-            if number == last or number % WINDOW_CHUNKS == WINDOW_CHUNKS - 1:
-                self._link.publish_and_wait(topic, chunk, retain=True, timeout_s=WINDOW_TIMEOUT_S)
-                on_bytes(unconfirmed)
-                unconfirmed = 0
-            else:
-                self._link.publish(topic, chunk, retain=True)
-
-    def _is_there(self, ref: ArtifactRef, content: bytes) -> bool:
-        """Whether an artifact's last chunk is on the broker."""
-        count = chunk_count(ref.size_bytes)
-        found: dict[int, bytes] = {}
-        with Puller(self._home.broker, self._topics, f"{self._home.fleet}-ctl") as puller:
-            try:
-                puller.pull(ref, found.__setitem__, frozenset(range(count - 1)), LOOK_S)
-            except LinkError:
-                return False
-        return content.endswith(found[count - 1])
-
-    def _clear_artifact(self, ref: ArtifactRef) -> None:
-        """Take every chunk off the broker."""
-        for number in range(chunk_count(ref.size_bytes) - 1, -1, -1):
-            self._link.publish(self._topics.chunk(ref.sha256, number), b"", retain=True)
 
     def _tell(self, device: str, kind: EventKind, message: str, cascade: str | None = None) -> None:
         """Say on a device's events topic what was decided about it."""
@@ -173,3 +230,12 @@ class Executor:
             source=self._me,
         )
         self._link.publish(self._topics.device(device, "events"), event.encode())
+
+
+@contextmanager
+def _noting(act: Act, target: str) -> Iterator[None]:
+    """Log what keeps an act from being recorded: it is done all the same."""
+    try:
+        yield
+    except (HomeError, LinkError) as error:
+        log.warning("cannot record that %s was %s: %s", target, act, error)

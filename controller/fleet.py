@@ -9,16 +9,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from protocols.desired import ControllerMode, ControllerStatus, Deployment, Desired, Pins, Selector
+from controller.standing import PLANNED, Standing, standing_of
+from protocols.desired import ControllerMode, ControllerStatus, Deployment, Desired, Pins
 from protocols.device import Event, Inventory, Reported, Status, Telemetry
-from protocols.envelope import DEPLOYMENT, DESIRED, PINS, KeySet, PayloadType, verify
+from protocols.envelope import (
+    DEPLOYMENT,
+    DESIRED,
+    MAX_KEYS,
+    PINS,
+    ROLLOUT,
+    ROSTER,
+    KeySet,
+    PayloadType,
+    verify,
+)
 from protocols.errors import MessageError, TrustError
+from protocols.rollout import Rollout, Selector
+from protocols.roster import RosterEntry
 from protocols.schedule import RUNGS
 from protocols.topics import TopicName, Topics
 
 MAX_DEVICES = 100_000
 MAX_DEPLOYMENTS = 10_000
 MAX_CONTROLLERS = 1_000
+MAX_KEY_SETS = 1_000
+MAX_KEY_SET_BYTES = 64 << 10
 """Whoever may publish must not fill our memory."""
 
 GAP_S = 60.0
@@ -26,7 +41,9 @@ GAP_S = 60.0
 
 Said = TypeVar("Said", Status, Inventory, Reported, Telemetry)
 
-ChangeKind = Literal["device", "telemetry", "event", "deployment", "controller"]
+ChangeKind = Literal[
+    "device", "telemetry", "event", "deployment", "rollout", "controller", "roster", "keys"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +96,21 @@ class Device:
     pins: Pins | None = None
     residency: RungHistory = RungHistory()
     compute: RungHistory = RungHistory()
+    standing: Standing = "open"
+
+    @property
+    def member(self) -> bool:
+        """Whether it is planned for."""
+        return self.standing in PLANNED
 
     @property
     def online(self) -> bool:
-        """Whether its agent holds a session with the broker."""
-        return self.status is not None and self.status.online
+        """Whether its agent holds a session with the broker, as far as it may.
+
+        The last words of a revoked one do not come through: it seems to be there for ever.
+        """
+        there = self.status is not None and self.status.online
+        return there and self.standing != "revoked"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -109,6 +136,8 @@ class Change:
     kind: ChangeKind
     name: str
     event: Event | None = None
+    before: Rollout | None = None
+    """How the rollout was that has changed."""
 
 
 @dataclass(slots=True)
@@ -125,6 +154,27 @@ class Fleet:
     devices: dict[str, Device] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
     controllers: dict[str, ControllerStatus] = field(default_factory=dict)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
+    """By deployment."""
+    roster: dict[str, RosterEntry] = field(default_factory=dict)
+    """By device."""
+    rivals: set[str] = field(default_factory=set)
+    """Devices whose names others were seen to use, until a person has said a word on them."""
+    outdated: set[str] = field(default_factory=set)
+    """Devices whose roster entries only keys of former times have signed: no members, but a fleet
+    that has some is not open for that."""
+    key_sets: dict[int, bytes] = field(default_factory=dict)
+    """Envelopes by version, as they came: who holds the home folder follows them."""
+    void: dict[str, Deployment] = field(default_factory=dict)
+    """Deployments that only keys of former times have signed: nobody carries them out, and nothing
+    is stopped for their sake."""
+    ended: set[str] = field(default_factory=set)
+    """Deployments that were seen to be aborted: an older document that is played back is none."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has a roster: only those on it are members."""
+        return bool(self.roster or self.outdated)
 
     def copy(self) -> "Fleet":
         """Return a fleet that later payloads do not change; the records are shared."""
@@ -134,6 +184,13 @@ class Fleet:
             self.devices.copy(),
             self.deployments.copy(),
             self.controllers.copy(),
+            self.rollouts.copy(),
+            self.roster.copy(),
+            self.rivals.copy(),
+            self.outdated.copy(),
+            self.key_sets.copy(),
+            self.void.copy(),
+            self.ended.copy(),
         )
 
     def without_documents(self) -> "Fleet":
@@ -149,7 +206,8 @@ class Fleet:
             for name, device in self.devices.items()
             if device.telemetry is not None
         }
-        return Fleet(self.topics, self.keys, kept)
+        rivals, ended = self.rivals.copy(), self.ended.copy()
+        return Fleet(self.topics, self.keys, kept, rivals=rivals, ended=ended)
 
     def device(self, name: str) -> Device:
         """Return a device's record, an empty one if it is not known."""
@@ -168,7 +226,7 @@ class Fleet:
         """Return the controllers of one mode that are alive, by name."""
         return sorted(n for n, c in self.controllers.items() if c.online and c.mode == mode)
 
-    def fold(
+    def fold(  # noqa: PLR0911 - one for each kind
         self, topic: str, payload: bytes, now_s: float, *, retained: bool = False
     ) -> Change | None:
         """Take one payload in; an empty one deletes the document.
@@ -191,11 +249,17 @@ class Fleet:
         match name.kind:
             case "deployment":
                 return self._fold_deployment(name.name, payload)
+            case "rollout":
+                return self._fold_rollout(name.name, payload, retained=retained)
             case "controller":
                 return self._fold_controller(name.name, payload)
+            case "roster":
+                return self._fold_roster(name.name, payload)
+            case "keys":
+                return self._fold_keys(int(name.name), payload)
             case "events":
                 return self._read_event(name.name, payload)
-            case "artifact":
+            case "artifact" | "audit":
                 return None
             case _:
                 return self._fold_device(name, payload, now_s, retained=retained)
@@ -211,6 +275,7 @@ class Fleet:
         device = fold_device(
             before or Device(name.name), name, payload, self.keys, now_s, retained=retained
         )
+        device = self._stood(device)
         if device == before:
             return None
         if device.known:
@@ -222,13 +287,120 @@ class Fleet:
     def _fold_deployment(self, name: str, payload: bytes) -> Change | None:
         before = self.deployments.get(name)
         if not payload:
+            self.void.pop(name, None)
             return Change("deployment", name) if self.deployments.pop(name, None) else None
         if before is None:
-            _check_room(len(self.deployments), MAX_DEPLOYMENTS, "deployments")
-        deployment = Deployment.decode(_verified(payload, DEPLOYMENT, self.keys))
+            _check_room(len(self.deployments) + len(self.void), MAX_DEPLOYMENTS, "deployments")
+        try:
+            body = _verified(payload, DEPLOYMENT, self.keys)
+        except TrustError:
+            if before is None:
+                self._note_void(name, payload)
+            raise
+        deployment = Deployment.decode(body)
         _check_names(("fleet", deployment.fleet, self.topics.fleet), ("id", deployment.id, name))
+        if deployment.aborted:
+            self.ended.add(name)
+        elif name in self.ended:
+            raise TrustError(f"cannot trust deployment {name}: it was aborted, and stays so")
         self.deployments[name] = deployment
+        self.void.pop(name, None)
         return Change("deployment", name) if deployment != before else None
+
+    def _note_void(self, name: str, payload: bytes) -> None:
+        """Remember a deployment that was good until its key was taken away."""
+        body = self._once_signed(payload, DEPLOYMENT)
+        if body is None:
+            return
+        try:
+            deployment = Deployment.decode(body)
+        except MessageError:
+            return
+        if (deployment.fleet, deployment.id) == (self.topics.fleet, name):
+            self.void[name] = deployment
+
+    def _once_signed(self, payload: bytes, payload_type: PayloadType) -> bytes | None:
+        """Return what a key of former times has vouched for; None: none has."""
+        if self.keys is None or not self.keys.former:
+            return None
+        once = self.keys.with_(
+            keys=(*self.keys.keys, *self.keys.former)[:MAX_KEYS], threshold={"release": 1}
+        )
+        try:
+            return verify(payload, payload_type, once)
+        except (TrustError, MessageError):
+            return None
+
+    def _fold_keys(self, version: int, payload: bytes) -> Change | None:
+        if not payload:
+            return Change("keys", str(version)) if self.key_sets.pop(version, None) else None
+        if self.key_sets.get(version) == payload:
+            return None
+        _check_room(len(self.key_sets), MAX_KEY_SETS, "key sets")
+        _check_room(len(payload), MAX_KEY_SET_BYTES, "bytes of a key set")
+        self.key_sets[version] = payload
+        return Change("keys", str(version))
+
+    def _fold_rollout(self, name: str, payload: bytes, *, retained: bool) -> Change | None:
+        before = self.rollouts.get(name)
+        if not payload:
+            self.rollouts.pop(name, None)
+            return Change("rollout", name, before=before) if before is not None else None
+        if before is None:
+            _check_room(len(self.rollouts), MAX_DEPLOYMENTS, "rollouts")
+        rollout = Rollout.decode(_verified(payload, ROLLOUT, self.keys))
+        _check_names(
+            ("fleet", rollout.fleet, self.topics.fleet), ("deployment", rollout.deployment, name)
+        )
+        late = before is not None and rollout.revision < before.revision
+        if rollout == before or (late and not retained):
+            return None
+        self.rollouts[name] = rollout
+        return Change("rollout", name, before=before)
+
+    def _fold_roster(self, name: str, payload: bytes) -> Change | None:
+        before = self.roster.get(name)
+        was_closed = self.closed
+        if not payload:
+            self.outdated.discard(name)
+            if self.roster.pop(name, None) is None and was_closed == self.closed:
+                return None
+            self._stand_anew(name if self.closed else None)
+            return Change("roster", name)
+        if before is None:
+            _check_room(len(self.roster) + len(self.outdated), MAX_DEVICES, "roster entries")
+        try:
+            entry = RosterEntry.decode(_verified(payload, ROSTER, self.keys))
+        except TrustError:
+            if before is None and self._once_signed(payload, ROSTER) is not None:
+                self.outdated.add(name)
+                self._stand_anew(name if was_closed else None)
+            raise
+        _check_names(("fleet", entry.fleet, self.topics.fleet), ("device", entry.device, name))
+        if before is not None and entry.generation <= before.generation:
+            return None
+        self.roster[name] = entry
+        self.rivals.discard(name)
+        self.outdated.discard(name)
+        self._stand_anew(name if was_closed else None)
+        return Change("roster", name)
+
+    def _stand_anew(self, name: str | None) -> None:
+        """Let a device stand as the roster has it now; None: all, since it has opened or closed."""
+        for one in [name] if name is not None else list(self.devices):
+            if one in self.devices:
+                self.devices[one] = self._stood(self.devices[one])
+
+    def _stood(self, device: Device) -> Device:
+        standing = standing_of(
+            self.roster.get(device.name),
+            device.inventory,
+            device.desired,
+            closed=self.closed,
+        )
+        if standing == "stranger":
+            self.rivals.add(device.name)
+        return device if standing == device.standing else replace(device, standing=standing)
 
     def _fold_controller(self, name: str, payload: bytes) -> Change | None:
         before = self.controllers.get(name)

@@ -9,6 +9,10 @@
     ca_file = "ca.pem"             # paths are relative to the home folder
     username = "ctl"
     password_file = "broker.password"
+    [planner]
+    expire_after = "7d"            # of desired documents; default: they never expire
+
+or, instead of the last two, `cert_file` and `key_file`: a client certificate.
 
 `--broker` and `--fleet`, then `$SLUICE_BROKER` and `$SLUICE_FLEET`, go before the file.
 """
@@ -17,13 +21,14 @@ import hashlib
 import os
 import re
 import socket
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from controller.errors import HomeError
 from protocols.envelope import KeySet
@@ -34,6 +39,7 @@ from protocols.topics import Topics, check_name
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_FLEET = "home"
+_OTHERS = 0o077
 
 
 class Section(BaseModel):
@@ -49,6 +55,35 @@ class BrokerSection(Section):
     ca_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+SHORTEST_LIFE_S = 3600.0
+"""A document is written anew at half of its life, and must not keep the planner from revising."""
+
+_DURATION = re.compile(r"(\d+)([hd])")
+_UNITS_S = {"h": 3600.0, "d": 86400.0}
+
+
+class PlannerSection(Section):
+    """`[planner]`: `expire_after = "7d"`; without it desired documents never expire."""
+
+    expire_after: str | None = None
+
+    @field_validator("expire_after")
+    @classmethod
+    def _is_duration(cls, words: str | None) -> str | None:
+        if words is not None and not _DURATION.fullmatch(words):
+            raise ValueError('want hours or days, as "12h" or "7d"')
+        if words is not None and _seconds(words) < SHORTEST_LIFE_S:
+            raise ValueError('at least "1h"')
+        return words
+
+
+def _seconds(words: str) -> float:
+    count, unit = words[:-1], words[-1]
+    return float(count) * _UNITS_S[unit]
 
 
 class HomeConfig(Section):
@@ -57,6 +92,7 @@ class HomeConfig(Section):
     fleet: Name = DEFAULT_FLEET
     controller: Name | None = None
     broker: BrokerSection = BrokerSection()
+    planner: PlannerSection = PlannerSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +104,10 @@ class Home:
     broker: Broker
     controller: str
     """This controller's name: stable, so that a restart takes its old place."""
+    more_keys: tuple[Path, ...] = ()
+    """Private keys outside of the folder, given with --key."""
+    expire_after_s: float | None = None
+    """How long a desired document may be accepted; None: for ever."""
 
     @classmethod
     def open(
@@ -94,11 +134,13 @@ class Home:
         place = _folder(folder, environ)
         config = _read(place / "config.toml")
         url = broker or environ.get("SLUICE_BROKER")
+        expire_after = config.planner.expire_after
         return cls(
             folder=place,
             fleet=check_name(fleet or environ.get("SLUICE_FLEET") or config.fleet, "fleet"),
             broker=_broker(place, config.broker, url),
             controller=config.controller or _default_name(place),
+            expire_after_s=_seconds(expire_after) if expire_after is not None else None,
         )
 
     @property
@@ -115,6 +157,21 @@ class Home:
     def trust_file(self) -> Path:
         """The fleet's public keys: the file that every device gets a copy of."""
         return self.folder / "trust.json"
+
+    @property
+    def chain_dir(self) -> Path:
+        """The key sets that have followed the first one, each as an envelope, `<version>.json`."""
+        return self.folder / "trust"
+
+    @property
+    def audit_file(self) -> Path:
+        """What was done from here: one audit entry a line."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def pki_dir(self) -> Path:
+        """The fleet's certificate authority, and what it has issued. Secret."""
+        return self.folder / "pki"
 
     @property
     def catalog_dir(self) -> Path:
@@ -203,11 +260,41 @@ def _broker(folder: Path, section: BrokerSection, url: str | None) -> Broker:
         section.username or broker.username,
         password,
         broker.ca_file,
+        *_certificate(folder, section),
     )
+
+
+def _certificate(folder: Path, section: BrokerSection) -> tuple[str | None, str | None]:
+    """Return certificate and key, which must both be there and be ours alone."""
+    if section.cert_file is None and section.key_file is None:
+        return None, None
+    if section.cert_file is None or section.key_file is None:
+        raise HomeError(f"cannot use broker {section.url}: want both cert_file and key_file")
+    certificate, key = folder / section.cert_file, folder / section.key_file
+    for what, path in (("cert_file", certificate), ("key_file", key)):
+        if not path.is_file():
+            raise HomeError(f"cannot use broker {section.url}: no {what} {path}")
+    check_private(key)
+    return str(certificate), str(key)
+
+
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a secret file.
+
+    Raises:
+        HomeError: somebody may.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _OTHERS:
+        raise HomeError(
+            f"cannot use {path}: mode {mode:04o}, want 0600; run chmod 600 {path}, and make a new "
+            "one if others can log in here"
+        )
 
 
 def _password(path: Path) -> str:
     try:
+        check_private(path)
         return path.read_text().strip()
     except (OSError, UnicodeError) as error:
         raise HomeError(f"cannot read password file {path}: {error}") from error

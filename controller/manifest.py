@@ -76,6 +76,7 @@ def make_bundle(
                 data_sha256=given.samples.sha256,
                 accuracy=found.accuracy[judged.base],
                 last_stage_accuracy=found.stage_accuracy[names[-1]],
+                confidence=found.confidence,
             )
             for choice, found in judged.calibrations
         ),

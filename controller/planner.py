@@ -9,6 +9,7 @@ The inner loop reacts in seconds and takes all of it back by itself. The planner
 only after a calm that is many times as long as the reflex needs to recover.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,15 @@ from controller.election import electorate, owner
 from controller.errors import FitError
 from controller.fit import Form, forms, model_budget_mib, row_of
 from controller.fleet import Device, Fleet, RungHistory
-from controller.progress import means
+from controller.progress import means, reaches
+from controller.rollouts.waves import has_bundle, is_under_way
 from controller.schedules.compile import Compiled, compile_cascade
-from controller.steps import CannotFit, PutDesired, Step
+from controller.standing import enrolment_to_bind, why_stranger
+from controller.steps import CannotFit, NotPlanned, PutDesired, Step
 from protocols.bundle import Bundle
-from protocols.desired import Deployment, Desired, DesiredCascade
+from protocols.desired import Deployment, Desired, DesiredCascade, Pins
+from protocols.enrolment import Enrolment
+from protocols.rollout import Rollout
 from protocols.schedule import CascadeSchedule, Schedule, Wishes
 
 _REASON_CHARACTERS = 512
@@ -36,13 +41,18 @@ class PlannerPolicy:
     revise_after_s: float = 300.0
     """Pressure must last so long, and so long must have passed since the last word to a device."""
     restore_after_s: float = 1800.0
-    """So long must a device have been calm before it gets something back."""
+    """Memory must have been calm for so long before a device gets a model back."""
+    restore_threads_after_s: float = 600.0
+    """The CPU must have been calm for so long before a device gets threads back: that loads no
+    other model, and what was given too soon is taken again after `revise_after_s`."""
     high_rung: int = 2
     """This rung or a worse one is pressure."""
     calm_rung: int = 0
     """This rung or a better one is calm."""
     stale_s: float = 60.0
     """What a device said longer ago decides nothing."""
+    expire_after_s: float | None = None
+    """A device must not accept a document that is older than this; None: it never expires."""
     spare_percent: float = 25.0
     """Memory that must stay available when something is given back: the default line of R1."""
 
@@ -110,40 +120,102 @@ def plan(
         device = fleet.devices.get(name)
         if device is None or device.inventory is None or owner(voters, name) != me:
             continue
-        ruling = ruling_deployments(active, device)
-        steps += plan_device(fleet.topics.fleet, device, ruling, bundles, now_s, policy)
+        if not device.member:
+            steps += _turn_away(fleet, device)
+            continue
+        if _is_undecided(active, device, fleet.rollouts):
+            continue
+        ruling = ruling_deployments(active, device, fleet.rollouts)
+        if held := _held(fleet, device, ruling):
+            steps.append(held)
+            continue
+        bind = enrolment_to_bind(fleet.roster.get(name), device.inventory)
+        steps += plan_device(
+            fleet.topics.fleet, device, ruling, bundles, now_s, policy, enrolment=bind
+        )
     return steps
 
 
-def ruling_deployments(active: Sequence[Deployment], device: Device) -> tuple[Deployment, ...]:
+def _turn_away(fleet: Fleet, device: Device) -> list[Step]:
+    """Say of a device that has taken another one's name that it is noticed."""
+    entry, inventory = fleet.roster.get(device.name), device.inventory
+    if device.standing != "stranger" or entry is None or inventory is None:
+        return []
+    why = why_stranger(entry, inventory, device.desired)
+    advice = f"`ctl device accept {device.name}` if it is right"
+    return [NotPlanned(device.name, f"cannot plan for {device.name}: {why}; {advice}")]
+
+
+def _is_undecided(
+    active: Sequence[Deployment], device: Device, rollouts: Mapping[str, Rollout]
+) -> bool:
+    """Whether a device has a bundle of which nobody has said yet how far its rollout has come.
+
+    It is left as it is meanwhile: the state may have been lost.
+    """
+    return any(
+        d.id not in rollouts
+        and is_under_way(d, rollouts)
+        and means(d, device)
+        and has_bundle(device, d)
+        for d in active
+    )
+
+
+def _held(fleet: Fleet, device: Device, ruling: Sequence[Deployment]) -> NotPlanned | None:
+    """Return why a device is left as it is: what it runs is not stopped for a key's sake."""
+    ruled = {deployment.bundle.name for deployment in ruling}
+    for one in fleet.void.values():
+        name = one.bundle.name
+        if one.aborted or name in ruled or not means(one, device):
+            continue
+        if _present(device, name) is not None:
+            return NotPlanned(
+                device.name,
+                f"cannot plan for {device.name}: it runs {name}, which deployment {one.id} wants, "
+                f"and whose key is trusted no more; deploy {name} again",
+            )
+    return None
+
+
+def ruling_deployments(
+    active: Sequence[Deployment], device: Device, rollouts: Mapping[str, Rollout]
+) -> tuple[Deployment, ...]:
     """Return the deployments that rule on a device, one for each cascade name, oldest first.
+
+    Where a rollout has not come yet, or has stopped, the deployment before it rules.
 
     Args:
         active: those that are not aborted, by rising order.
         device: the device.
+        rollouts: by deployment.
     """
     ruling: dict[str, Deployment] = {}
     for deployment in active:
-        if means(deployment, device):
+        if reaches(deployment, device, rollouts):
             ruling.pop(deployment.bundle.name, None)
             ruling[deployment.bundle.name] = deployment
     return tuple(ruling.values())
 
 
-def plan_device(
+def plan_device(  # noqa: PLR0913 - what a device's document depends on
     fleet: str,
     device: Device,
     ruling: Sequence[Deployment],
     bundles: Mapping[Key, Bundle],
     now_s: float,
     policy: PlannerPolicy,
+    *,
+    enrolment: Enrolment | None = None,
 ) -> list[Step]:
     """Return the steps for one device: at most one new desired document, and what cannot fit.
 
-    Earlier deployments get memory first, as the device itself does it.
+    Earlier deployments get memory first, as the device itself does it. With an `enrolment` the
+    document is for that machine alone, and is written even if nothing is deployed: it remembers
+    which one was the first.
     """
     candidates, unfit = _candidates(device, ruling, bundles, policy)
-    desired = _desired(fleet, device, candidates, ruling, now_s, policy)
+    desired = _desired(fleet, device, candidates, ruling, now_s, policy, enrolment)
     return [*unfit, *([PutDesired(desired)] if desired is not None else [])]
 
 
@@ -235,47 +307,70 @@ def _present(device: Device, cascade: str) -> DesiredCascade | None:
     return next((c for c in device.desired.cascades if c.bundle.name == cascade), None)
 
 
-def _desired(
+def _desired(  # noqa: PLR0913, PLR0917 - what a device's document depends on
     fleet: str,
     device: Device,
     wanted: Mapping[str, _Candidate | DesiredCascade],
     ruling: Sequence[Deployment],
     now_s: float,
     policy: PlannerPolicy,
+    enrolment: Enrolment | None,
 ) -> Desired | None:
     """Return the document that a device should get; None: what it has says the same already."""
     present = device.desired
-    if present is None and not wanted:
+    if present is None and not wanted and enrolment is None:
         return None
+    pins = _pins(device)
     moves = _moves(device, now_s, policy)
     revised = _revise(wanted, device, moves, policy)
     compiled, shed = _compile(revised, device, moves.threads)
+    cascades = tuple(_as_desired(one) for one in revised.values())
+    same = present is not None and present.cascades == cascades
     desired = Desired(
         fleet=fleet,
         device=device.name,
         generation=_next_generation(device),
-        cascades=tuple(_as_desired(one) for one in revised.values()),
+        cascades=cascades,
         schedule=_schedule(revised, ruling, present, compiled),
-        pins=device.pins.pins if device.pins is not None else (),
+        pins=pins.pins if pins is not None else (),
+        pins_ts=pins.ts if pins is not None else 0.0,
         shed=shed,
         ts=now_s,
+        forms_ts=(present.forms_ts or present.ts) if present is not None and same else now_s,
+        expires_ts=None if policy.expire_after_s is None else now_s + policy.expire_after_s,
+        enrolment=enrolment,
     )
-    if present is not None and _content(present) == _content(desired) and not _is_lost(device):
+    renewed = _is_lost(device) or is_expiring(device, now_s, policy)
+    if present is not None and _content(present) == _content(desired) and not renewed:
         return None
     return desired.with_(reason=_reason(device, desired, moves, compiled)[:_REASON_CHARACTERS])
+
+
+def _pins(device: Device) -> Pins | None:
+    """Return a device's pins: what was pinned later comes first, even if the broker has it no more.
+
+    An older document that is played back, and one that was deleted, is no person's word.
+    """
+    there, present = device.pins, device.desired
+    if present is None or present.pins_ts <= (there.ts if there is not None else 0.0):
+        return there
+    return Pins(fleet=present.fleet, device=device.name, pins=present.pins, ts=present.pins_ts)
 
 
 def _as_desired(one: _Candidate | DesiredCascade) -> DesiredCascade:
     if isinstance(one, DesiredCascade):
         return one
     return DesiredCascade(
-        bundle=one.deployment.bundle, variants=dict(one.form.variants), dropped=one.form.dropped
+        bundle=one.deployment.bundle,
+        variants=dict(one.form.variants),
+        dropped=one.form.dropped,
+        sources=one.deployment.sources,
     )
 
 
 def _content(desired: Desired) -> tuple[object, ...]:
     """Return what a document says, without when and why."""
-    return desired.cascades, desired.schedule, desired.pins
+    return desired.cascades, desired.schedule, desired.pins, desired.enrolment
 
 
 def _next_generation(device: Device) -> int:
@@ -305,16 +400,29 @@ def is_due(device: Device, now_s: float, policy: PlannerPolicy) -> bool:
     return bool(moves.memory or moves.threads)
 
 
+def is_expiring(device: Device, now_s: float, policy: PlannerPolicy) -> bool:
+    """Whether a device's document is to be written anew for its end: at half of its life."""
+    if device.desired is None:
+        return False
+    ends_ts, after_s = device.desired.expires_ts, policy.expire_after_s
+    if ends_ts is None or after_s is None:
+        return (ends_ts is None) != (after_s is None)
+    return ends_ts - now_s < after_s / 2
+
+
 def _moves(device: Device, now_s: float, policy: PlannerPolicy) -> _Moves:
     """Return what the device's pressure asks for, once it and our last word are old enough."""
     if device.desired is None or device.heard_s is None or not device.online:
         return _Moves()
     if now_s - device.heard_s > policy.stale_s:
         return _Moves()
-    # A document from the future (another controller's clock) must not hold us up until then.
-    since_s = now_s - device.desired.ts if device.desired.ts <= now_s else policy.restore_after_s
-    memory, memory_for_s = _move(device.residency, since_s, now_s, policy)
-    threads, threads_for_s = _move(device.compute, since_s, now_s, policy)
+    said_s = _age_s(device.desired.ts, now_s)
+    # Threads that come back meanwhile do not put off the models.
+    formed_s = _age_s(device.desired.forms_ts or device.desired.ts, now_s)
+    for_models = _Restore(policy.restore_after_s, formed_s)
+    for_threads = _Restore(policy.restore_threads_after_s, said_s)
+    memory, memory_for_s = _move(device.residency, now_s, policy, said_s, for_models)
+    threads, threads_for_s = _move(device.compute, now_s, policy, said_s, for_threads)
     return _Moves(
         memory,
         threads,
@@ -327,17 +435,32 @@ def _moves(device: Device, now_s: float, policy: PlannerPolicy) -> _Moves:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Restore:
+    """A calm must last `after_s`, and so long must the last change have been ago: `since_s`."""
+
+    after_s: float
+    since_s: float
+
+
 def _move(
-    history: RungHistory, since_s: float, now_s: float, policy: PlannerPolicy
+    history: RungHistory, now_s: float, policy: PlannerPolicy, said_s: float, restore: _Restore
 ) -> tuple[int, float]:
     """Return the direction and for how long its reason has held."""
+    if said_s < policy.revise_after_s:
+        return 0, 0.0
     high_s = history.at_least_s(policy.high_rung, now_s)
-    if min(high_s, since_s) >= policy.revise_after_s:
+    if high_s >= policy.revise_after_s:
         return 1, high_s
     calm_s = history.at_most_s(policy.calm_rung, now_s)
-    if min(calm_s, since_s) >= policy.restore_after_s:
+    if min(calm_s, restore.since_s) >= restore.after_s:
         return -1, calm_s
     return 0, 0.0
+
+
+def _age_s(ts: float, now_s: float) -> float:
+    """Return how old something is; what is from the future (another controller's clock) is old."""
+    return now_s - ts if ts <= now_s else math.inf
 
 
 def _revise(
@@ -427,10 +550,15 @@ def _reason(
     for name, cascade in after.items():
         said += _reason_of_cascade(before.get(name), cascade, moves)
     said += _reason_of_rows(present, desired, moves, compiled)
+    said += _reason_of_shed(present, desired, moves, said)
+    if desired.enrolment != (present.enrolment if present is not None else None):
+        said.append("it is for the machine that was enrolled" if desired.enrolment else "for any")
     if present is not None and present.pins != desired.pins:
         said.append("pins have changed")
     if _is_lost(device) and device.reported is not None:
         said.append(f"the device had accepted generation {device.reported.generation} before")
+    if not said and present is not None and _content(present) == _content(desired):
+        said.append("when it expires has changed")
     return "; ".join(said) or "the schedule has changed"
 
 
@@ -465,6 +593,17 @@ def _reason_of_rows(
             said.append(_reason_of_row(name, before[name], after, moves, compiled.get(name)))
     missed = [f"{name} {words}" for name, one in compiled.items() for words in one.missed]
     return [*said, *missed]
+
+
+def _reason_of_shed(
+    present: Desired | None, desired: Desired, moves: _Moves, said: Sequence[str]
+) -> list[str]:
+    """Say that C0 changed where no cascade's rows tell it: another form has other rows anyway."""
+    before = present.shed if present is not None else 0
+    told = any(words.startswith(moves.threads_cause) for words in said)
+    if desired.shed == before or not moves.threads or told:
+        return []
+    return [f"{moves.threads_cause}: steps of C0 taken back: {desired.shed}, {before} before"]
 
 
 def _reason_of_row(

@@ -24,6 +24,7 @@ AGAIN_S = 2.0
 """Our own word comes back within this, or is said once more."""
 
 LEAVE_TIMEOUT_S = 2.0
+_RIVALS_TOLD = 64
 
 
 def controller_name(home: Home, mode: Mode) -> str:
@@ -60,6 +61,7 @@ class Presence:
         self._may_control = mode == "serve" or (mode == "deploy" and has_key(home, "controller"))
         self._said = False
         self._said_s = float("-inf")
+        self._key_id = ""
 
     def check_key(self) -> None:
         """Read the key. Who serves must have it; who deploys only goes without its powers.
@@ -77,9 +79,23 @@ class Presence:
             log.warning("%s; only a `ctl serve` can carry deployments out", error)
             self._may_control = False
 
+    def keys_changed(self) -> None:
+        """Step down if the fleet trusts our key no more, and stand again if it trusts it."""
+        if self._mode == "watch":
+            return
+        try:
+            self._executor.signer("controller")
+        except HomeError as error:
+            if self._may_control:
+                log.error("%s; this controller steps down", error)  # noqa: TRY400 - it says all
+                self.leave()
+            self._may_control = False
+        else:
+            self._may_control = True
+
     def stands_as(self, fleet: Fleet) -> ControllerMode | None:
         """Return as what this session stands for election; None: it does not."""
-        if self._mode == "serve":
+        if self._mode == "serve" and self._may_control:
             return "serve"
         if self._mode == "deploy" and self._may_control and not fleet.alive("serve"):
             return "deploy"
@@ -97,7 +113,9 @@ class Presence:
         mode, now_s = self.stands_as(fleet), time.monotonic()
         if mode is None or now_s - self._said_s < AGAIN_S:
             return
+        self._key_id = self._executor.signer("controller").key_id
         status = _status(self._name, mode, online=True, key_id=self._key_id)
+        status = status.with_(rivals=tuple(sorted(fleet.rivals)[:_RIVALS_TOLD]))
         if fleet.controllers.get(self._name) != status:
             self._said, self._said_s = True, now_s
             self._link.publish(self._topic, status.encode(), retain=True)
@@ -113,10 +131,6 @@ class Presence:
             self._link.publish_and_wait(self._topic, gone, retain=True, timeout_s=LEAVE_TIMEOUT_S)
         except LinkError as error:
             log.warning("%s", error)
-
-    @property
-    def _key_id(self) -> str:
-        return self._executor.signer("controller").key_id
 
 
 def _status(name: str, mode: ControllerMode, *, online: bool, key_id: str = "") -> ControllerStatus:

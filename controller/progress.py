@@ -1,19 +1,23 @@
 """How far a deployment is, device by device, and how it ended. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from controller.errors import FitError
 from controller.fit import check_fit
 from controller.fleet import Device, Fleet
+from controller.rollouts.waves import ENDED, admits, place
+from controller.rollouts.wording import stop_words
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
 from protocols.device import ReportedCascade
+from protocols.rollout import Rollout
 from protocols.schedule import Schedule
 
 Phase = Literal[
     "pending",
+    "waiting",
     "offline",
     "planned",
     "fetching",
@@ -26,15 +30,28 @@ Phase = Literal[
     "cannot-fit",
     "aborted",
     "superseded",
+    "reverting",
+    "reverted",
+    "untouched",
+    "barred",
 ]
-"""`pending`: no controller has told the device yet. `planned`: told, but not taken up yet.
-`offline`: the device is not connected, or was never seen, and does not run it.
-`superseded`: a later deployment of the same cascade rules there. The others as the device says."""
+"""`pending`: no controller has told the device yet. `waiting`: its wave has not come.
+`planned`: told, but not taken up yet. `offline`: the device is not connected, or was never seen,
+and does not run it. `superseded`: a later deployment of the same cascade rules there. `reverting`
+and `reverted`: the rollout has stopped, and what was there before comes back or is back;
+`untouched`: it has stopped before it came so far. `barred`: the roster does not have the device
+(`ctl device accept`), or has revoked it. The others as the device says."""
 
 STOPPED: frozenset[Phase] = frozenset(
-    {"refused", "rejected", "quarantined", "aborted", "superseded"}
+    {"refused", "rejected", "quarantined", "aborted", "superseded", "reverted", "untouched"}
 )
-MOVING: frozenset[Phase] = frozenset({"pending", "planned", "fetching", "verified", "starting"})
+MOVING: frozenset[Phase] = frozenset(
+    {"pending", "waiting", "planned", "fetching", "verified", "starting", "reverting"}
+)
+
+_USUAL = Schedule()
+_OF_CASCADES = frozenset({"cascades", "windows"})
+"""Parts of a schedule that more than one deployment may say."""
 
 DONE, INVALID, STOPPED_CODE, PENDING = 0, 2, 3, 4
 """Exit codes of `ctl deploy`."""
@@ -74,7 +91,8 @@ def progress(
         bundle: of the deployment; without it, nothing is said of what cannot fit.
     """
     current = fleet.deployments.get(deployment.id, deployment)
-    devices = {d.name: d for d in fleet.selected(current.devices, current.selector)}
+    selected = fleet.selected(current.devices, current.selector)
+    devices = {d.name: d for d in selected if d.member or d.name in current.devices}
     unseen = {name: Device(name) for name in current.devices if name not in fleet.devices}
     return tuple(
         _device_progress(current, device, fleet, bundle)
@@ -82,11 +100,18 @@ def progress(
     )
 
 
-def outcome(devices: Sequence[DeviceProgress]) -> Outcome:
-    """Return how a deployment stands when its devices stand so."""
+def outcome(devices: Sequence[DeviceProgress], rollout: Rollout | None = None) -> Outcome:
+    """Return how a deployment stands when its devices stand so.
+
+    Args:
+        devices: as `progress` has them.
+        rollout: of the deployment; None: it has none, or it has not begun.
+    """
     settled = not any(device.phase in MOVING for device in devices)
+    if rollout is not None and rollout.phase in ENDED:
+        return _ended(rollout, devices, settled=settled)
     by_phase = {phase: [d for d in devices if d.phase == phase] for phase in _phases(devices)}
-    said = ", ".join(f"{len(found)} {phase}" for phase, found in by_phase.items())
+    said = counted(devices)
     if not devices:
         return Outcome(
             settled=True, exit_code=PENDING, message="no device of the fleet has these labels yet"
@@ -100,25 +125,49 @@ def outcome(devices: Sequence[DeviceProgress]) -> Outcome:
     return Outcome(settled, PENDING, said)
 
 
+def counted(devices: Sequence[DeviceProgress]) -> str:
+    """Return how many devices are in which phase: `1 offline, 3 running`."""
+    phases = [device.phase for device in devices]
+    return ", ".join(f"{phases.count(phase)} {phase}" for phase in _phases(devices))
+
+
+def _ended(rollout: Rollout, devices: Sequence[DeviceProgress], *, settled: bool) -> Outcome:
+    """Return how a rollout has ended: what it tolerated, and who is away, does not matter to it."""
+    said = counted(devices)
+    if rollout.phase == "completed":
+        return Outcome(settled=True, exit_code=DONE, message=said)
+    return Outcome(settled, STOPPED_CODE, f"{stop_words(rollout)} ({said})")
+
+
 def _phases(devices: Sequence[DeviceProgress]) -> list[Phase]:
     return sorted({device.phase for device in devices})
 
 
 def rules(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
-    """Whether no later deployment of the same cascade means this device."""
+    """Whether no later deployment of the same cascade has reached this device."""
     return not any(
         other.bundle.name == deployment.bundle.name
-        and not other.aborted
         and (other.order, other.id) > (deployment.order, deployment.id)
-        and means(other, device)
+        and reaches(other, device, fleet.rollouts)
         for other in fleet.deployments.values()
     )
 
 
+def reaches(deployment: Deployment, device: Device, rollouts: Mapping[str, Rollout]) -> bool:
+    """Whether a deployment is for a device, still holds, and its rollout has come so far."""
+    return (
+        not deployment.aborted
+        and means(deployment, device)
+        and admits(deployment, device, rollouts)
+    )
+
+
 def means(deployment: Deployment, device: Device) -> bool:
-    """Whether a deployment is for a device."""
-    return (not deployment.devices or device.name in deployment.devices) and device.matches(
-        deployment.selector
+    """Whether a deployment is for a device: one that is a member of the fleet."""
+    return (
+        device.member
+        and (not deployment.devices or device.name in deployment.devices)
+        and device.matches(deployment.selector)
     )
 
 
@@ -127,16 +176,53 @@ def _device_progress(
 ) -> DeviceProgress:
     if deployment.aborted:
         return DeviceProgress(device.name, "aborted", message="the deployment was aborted")
+    if not device.member:
+        return DeviceProgress(device.name, "barred", message=f"it is {device.standing}")
     if not rules(deployment, device, fleet):
         return DeviceProgress(device.name, "superseded", message="a later deployment rules here")
+    if not admits(deployment, device, fleet.rollouts):
+        return _not_reached(deployment, device, fleet)
+    return ruled_progress(deployment, device, fleet, bundle)
+
+
+def ruled_progress(
+    deployment: Deployment, device: Device, fleet: Fleet, bundle: Bundle | None
+) -> DeviceProgress:
+    """Return how far a device is with the deployment that rules there."""
     told = _told(deployment, device) and _has_schedule(deployment, device, fleet)
     return _on_its_way(deployment, device, bundle, told=told)
+
+
+def _not_reached(deployment: Deployment, device: Device, fleet: Fleet) -> DeviceProgress:
+    """Return how a device is that a rollout has not reached yet, or has given up."""
+    rollout = fleet.rollouts.get(deployment.id)
+    if rollout is None or rollout.phase != "stopped":
+        why = "" if device.online else "not connected"
+        return DeviceProgress(device.name, "waiting", message=why)
+    if place(deployment, device) > rollout.admitted:
+        return DeviceProgress(device.name, "untouched", message="the rollout stopped before")
+    if not _is_rid_of(deployment, device, fleet):
+        return DeviceProgress(device.name, "reverting")
+    why = "" if device.online else "not connected: goes back when it returns"
+    return DeviceProgress(device.name, "reverted", message=why)
+
+
+def _is_rid_of(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
+    """Whether a device is told to run, and runs if it is connected, what was there before."""
+    if any(
+        other.bundle == deployment.bundle and reaches(other, device, fleet.rollouts)
+        for other in fleet.deployments.values()
+    ):
+        return True
+    has = device.reported.cascades if device.reported is not None and device.online else ()
+    return not _told(deployment, device) and not any(
+        deployment.bundle in (cascade.bundle, cascade.running) for cascade in has
+    )
 
 
 def _on_its_way(
     deployment: Deployment, device: Device, bundle: Bundle | None, *, told: bool
 ) -> DeviceProgress:
-    """Return how far a device is with the deployment that rules there."""
     if told and (refusal := _refusal(device)):
         return DeviceProgress(device.name, "refused", message=refusal)
     reported = _reported(deployment, device) if told else None
@@ -180,8 +266,9 @@ def _has_schedule(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
         return False
     quiet = deployment.wishes.quiet if deployment.wishes is not None else ()
     lines = _lines(device, fleet)
-    same = lines.with_(cascades=there.cascades, windows=there.windows)
-    return there == same and {*lines.windows, *quiet} <= set(there.windows)
+    if not {*lines.windows, *quiet} <= set(there.windows):
+        return False
+    return all(value == getattr(there, name) for name, value in lines if name not in _OF_CASCADES)
 
 
 def _lines(device: Device, fleet: Fleet) -> Schedule:
@@ -191,13 +278,13 @@ def _lines(device: Device, fleet: Fleet) -> Schedule:
     hours that any of its deployments wishes for come to its windows.
     """
     there = sorted(
-        (d for d in fleet.deployments.values() if not d.aborted and means(d, device)),
+        (d for d in fleet.deployments.values() if reaches(d, device, fleet.rollouts)),
         key=lambda d: (d.order, d.id),
     )
     # The last of a cascade's rules.
     ruling = {d.bundle.name: d for d in there}.values()
     latest = sorted((d for d in ruling if d.schedule is not None), key=lambda d: (d.order, d.id))
-    return (latest[-1].schedule if latest else None) or Schedule()
+    return (latest[-1].schedule if latest else None) or _USUAL
 
 
 def _refusal(device: Device) -> str | None:

@@ -10,6 +10,8 @@ STALLED_S = 15.0
 def stalled_bundles(fleet: Fleet, now_s: float) -> tuple[BundleRef, ...]:
     """Return the bundles of which a device that is connected has fetched nothing for long.
 
+    One that says what it waits for (a charger, another day) does not miss anything.
+
     Args:
         fleet: what is known.
         now_s: Unix time in seconds.
@@ -19,6 +21,6 @@ def stalled_bundles(fleet: Fleet, now_s: float) -> tuple[BundleRef, ...]:
         for device in fleet.devices.values()
         if device.online and device.reported is not None and now_s - device.reported_s >= STALLED_S
         for cascade in device.reported.cascades
-        if cascade.phase == "fetching"
+        if cascade.phase == "fetching" and not cascade.message
     }
     return tuple(found.values())

@@ -13,7 +13,7 @@ from controller.recipe import Recipe, StageRecipe
 from controller.runtimes import runtimes_for
 from controller.trial import Facts, TrialError
 from protocols.bundle import ArtifactRef, Metric, Needs, TensorSpec
-from protocols.chunks import artifact_ref
+from protocols.chunks import listed_ref
 
 MAX_CHOICES = 16
 """Choices of variants that are calibrated; each has a certificate of its own."""
@@ -145,16 +145,17 @@ def _candidate(
             facts = inspect_model(path, sample_shape)
     except TrialError as error:
         raise BuildError(f"cannot use {model} as stage {stage.name}: {error.why}") from error
+    content = path.read_bytes()
     return Candidate(
         name=valid_name(path.stem) if known is None else known.name,
         path=path,
-        artifact=artifact_ref(path.read_bytes()) if known is None else known.artifact,
+        artifact=listed_ref(content),
         inputs=facts.inputs,
         outputs=facts.outputs,
         scores=_scores(stage, model, facts, known.scores if known else None, answers=answers),
         needs=facts.needs,
         runtime=facts.runtime,
-        runtimes=runtimes_for(path.read_bytes()),
+        runtimes=runtimes_for(content),
         is_file=known is None,
     )
 

@@ -14,34 +14,46 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self, TypeVar
 
+from controller.audit import surplus
+from controller.clearing import unneeded_artifacts
 from controller.deployments import named_artifacts
 from controller.election import electorate
 from controller.errors import HomeError
-from controller.execute import Executor, OnBytes, Published
+from controller.execute import Executor, Published
 from controller.fleet import Change, Fleet
 from controller.home import Home
-from controller.planner import PlannerPolicy, is_due, plan
+from controller.planner import PlannerPolicy, is_due, is_expiring, plan
 from controller.presence import Mode, Presence, controller_name, last_will
 from controller.repair import stalled_bundles
+from controller.retained import read_retained
+from controller.rollouts.rollout import rollout_steps, under_way
+from controller.rollouts.waves import touched
 from controller.shelf import Job, Shelf
-from controller.steps import CannotFit, PutArtifact, Step
+from controller.shipping import OnBytes
+from controller.steps import CannotFit, NotPlanned, PutArtifact, Step
 from controller.sync import QUIET_S, Sync, filters, marker_topic
+from controller.trust import chain, keep_keys
 from protocols.bundle import Bundle, BundleRef
 from protocols.device import Event
 from protocols.envelope import KeySet
 from protocols.errors import LinkError, SluiceError, TrustError
 from protocols.link import Link
+from protocols.trust import verify_rotation
 
 log = logging.getLogger("sluice.session")
 
 CONNECT_TIMEOUT_S = 10.0
 PLAN_EVERY_S = 0.2
+ROLL_EVERY_S = 0.5
+ROLL_SHARE = 0.1
+"""Of the thread's time, what rollouts may take: in a large fleet they are looked at less often."""
 LOOK_EVERY_S = 5.0
 REPAIR_EVERY_S = 60.0
+TRIM_EVERY_S = 600.0
 EVENTS_KEPT = 2000
 _BATCH = 1000
 
@@ -102,7 +114,8 @@ class Session:
         policy: PlannerPolicy = DEFAULT_POLICY,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        self.home, self.mode, self.policy = home, mode, policy
+        self.home, self.mode = home, mode
+        self.policy = replace(policy, expire_after_s=home.expire_after_s)
         self.name = name or controller_name(home, mode)
         self._connect_timeout_s = connect_timeout_s
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
@@ -120,9 +133,11 @@ class Session:
         self._all_dirty = False
         self._planned_s: dict[str, float] = {}
         self._next_plan_s = 0.0
+        self._next_roll_s = 0.0
+        self._unneeded: set[str] = set()
         self._unfit: dict[tuple[str, str], str] = {}
         self._repair_after_s: dict[str, float] = {}
-        self._look_s = 0.0
+        self._look_s, self._trim_s = 0.0, time.monotonic() + LOOK_EVERY_S
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._shelf = Shelf(
             home,
@@ -302,6 +317,7 @@ class Session:
         """Do what may be due. An unforeseen fault in it must not end the planner."""
         try:
             self._presence.announce(self._fleet)
+            self._roll()
             self._plan()
             self._look_around()
         except Exception:
@@ -323,15 +339,14 @@ class Session:
             return QUIET_S / 2
         if self._dirty or self._all_dirty:
             return max(0.0, self._next_plan_s - time.monotonic())
-        return 1.0
+        return ROLL_EVERY_S
 
     def _take(self, item: _Item) -> None:
         match item:
             case _Message(topic, payload, retained):
                 self._fold(topic, payload, retained=retained)
             case _Connected(marker):
-                documents = self._fleet.without_documents()
-                self._sync = Sync(documents, marker, time.monotonic())
+                self._begin_sync(marker)
             case _Disconnected(reason):
                 self._lose(reason)
             case _Fetched(ref, bundle):
@@ -376,8 +391,51 @@ class Session:
             case "deployment":
                 self._all_dirty = True
                 self._want_bundles()
-            case "controller":
+            case "rollout":
+                self._note_rollout(change)
+            case "controller" | "roster":
                 self._all_dirty = True
+            case "keys":
+                self._follow_keys()
+
+    def _follow_keys(self) -> None:
+        """Trust the key sets that follow ours, and look at every document anew with them."""
+        fleet = self._fleet if self._sync is None else self._sync.fleet
+        before = fleet.keys
+        try:
+            while fleet.keys and (envelope := fleet.key_sets.get(fleet.keys.version + 1)):
+                fleet.keys = verify_rotation(envelope, fleet.keys)
+                keep_keys(self.home, fleet.keys, envelope)
+        except SluiceError as error:
+            log.warning("%s", error)
+        if fleet.keys is None or fleet.keys is before:
+            return
+        log.warning("the fleet's keys have changed: version %d", fleet.keys.version)
+        self._fleet.keys = fleet.keys
+        self._shelf.trust(fleet.keys)
+        self._executor.forget_keys()
+        self._presence.keys_changed()
+        self._begin_sync(marker := marker_topic(self.home.topics))
+        self._link.subscribe(*filters(self.home.topics), qos=0)
+        self._link.publish(marker, b"")
+
+    def _begin_sync(self, marker: str) -> None:
+        """Start from nothing: all documents come again."""
+        self._synced = False
+        self._sync = Sync(self._fleet.without_documents(), marker, time.monotonic())
+
+    def _publish_keys(self) -> None:
+        """Put out what the broker has lost of the key sets: a device follows them one by one."""
+        for version, envelope in chain(self.home).items():
+            if self._fleet.key_sets.get(version) != envelope:
+                self._link.publish(self.home.topics.keys(version), envelope, retain=True)
+
+    def _note_rollout(self, change: Change) -> None:
+        deployment = self._fleet.deployments.get(change.name)
+        if deployment is not None:
+            after = self._fleet.rollouts.get(change.name)
+            devices = self._fleet.devices.values()
+            self._dirty.update(touched(deployment, change.before, after, devices))
 
     def _note_telemetry(self, name: str) -> None:
         """A device's load is looked at again now and then: most telemetry changes nothing."""
@@ -397,10 +455,27 @@ class Session:
         self._synced, self._begun, self._all_dirty = True, True, True
         self._presence.forget()
         self._want_bundles()
+        if self.mode != "watch":
+            self._publish_keys()
 
     def _want_bundles(self) -> None:
         if self._shelf.want(d.bundle for d in self._fleet.deployments.values()):
             self._all_dirty = True
+
+    def _roll(self) -> None:
+        """Carry on the rollouts that are ours: they move with time, whatever comes."""
+        began_s = time.monotonic()
+        if began_s < self._next_roll_s:
+            return
+        if any(under_way(self._fleet)) and self.name in self._voters():
+            bundles = self._shelf.bundles
+            for step in rollout_steps(self._fleet, bundles, time.time(), self.name):
+                self._carry_out(step)
+        now_s = time.monotonic()
+        self._next_roll_s = now_s + max(ROLL_EVERY_S, (now_s - began_s) / ROLL_SHARE)
+
+    def _voters(self) -> tuple[str, ...]:
+        return electorate(self._fleet.controllers.values())
 
     def _plan(self) -> None:
         """Plan what has changed, where it is ours, and carry the steps out."""
@@ -410,15 +485,15 @@ class Session:
         self._next_plan_s = now_s + PLAN_EVERY_S
         devices = None if self._all_dirty else self._dirty
         self._dirty, self._all_dirty = set(), False
-        if self.name not in electorate(self._fleet.controllers.values()):
+        if self.name not in self._voters():
             return
         bundles, now_s = self._shelf.bundles, time.time()
         for step in plan(self._fleet, bundles, now_s, self.name, self.policy, devices=devices):
             self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
-        if isinstance(step, CannotFit):
-            place = (step.device, step.cascade)
+        if isinstance(step, (CannotFit, NotPlanned)):
+            place = (step.device, step.cascade if isinstance(step, CannotFit) else "")
             if self._unfit.get(place) == step.message:
                 return
             self._unfit[place] = step.message
@@ -446,12 +521,27 @@ class Session:
         self._want_bundles()
         if self.mode == "watch":
             return
+        self._dirty |= {
+            name
+            for name, device in self._fleet.devices.items()
+            if is_expiring(device, time.time(), self.policy)
+        }
+        if now_s >= self._trim_s and self._presence.stands_as(self._fleet) is not None:
+            self._trim_s = now_s + TRIM_EVERY_S
+            self._jobs.put(self._trim_audit)
+            self._jobs.put(self._clear_unneeded)
         for ref in stalled_bundles(self._fleet, time.time()):
             sha256 = ref.artifact.sha256
             bundle = self._shelf.bundles.get(sha256)
             if bundle is not None and now_s >= self._repair_after_s.get(sha256, 0.0):
                 self._repair_after_s[sha256] = now_s + REPAIR_EVERY_S
                 self._jobs.put(partial(self.repair, ref, bundle))
+
+    def _clear_unneeded(self) -> None:
+        """Clear what no deployment has needed since the last time this was looked at."""
+        found = unneeded_artifacts(self.fleet, self.bundles)
+        self._executor.clear_artifacts([ref for ref in found if ref.sha256 in self._unneeded])
+        self._unneeded = {ref.sha256 for ref in found}
 
     # paho's thread.
 
@@ -461,6 +551,13 @@ class Session:
         self._link.publish(marker, b"")
 
     # The thread for what takes long.
+
+    def _trim_audit(self) -> None:
+        """Take the oldest entries off the broker where there are too many."""
+        found = read_retained(self.home, (self.home.topics.audit("+"),))
+        names = {self.home.topics.parse(topic).name: payload for topic, payload in found.items()}
+        for name in surplus(names):
+            self._link.publish(self.home.topics.audit(name), b"", retain=True)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -16,12 +16,16 @@ MARKER_TIMEOUT_S = 3.0
 def filters(topics: Topics) -> tuple[str, ...]:
     """Return one filter for each kind of document, and none that could ever match an artifact.
 
-    Deployments come first: a broker that drops what we are too slow for must not drop these, or
-    their cascades would go from every device.
+    Keys come first, since whatever follows is checked with them, and deployments before the rest: a
+    broker that drops what we are too slow for must not drop these, or their cascades would go from
+    every device.
     """
     return (
+        topics.keys("+"),
         topics.deployment("+"),
+        topics.rollout("+"),
         topics.controller("+"),
+        topics.roster("+"),
         *(topics.device("+", kind) for kind in DEVICE_KINDS),
     )
 

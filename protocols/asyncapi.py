@@ -11,21 +11,29 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
+from protocols.audit import AuditEntry
 from protocols.bundle import Bundle
 from protocols.chunks import CHUNK_BYTES, WINDOW_CHUNKS
 from protocols.desired import ControllerStatus, Deployment, Desired, Pins
 from protocols.device import Event, Inventory, Reported, Status, Telemetry
 from protocols.envelope import (
+    AUDIT,
     BUNDLE,
     DEPLOYMENT,
     DESIRED,
+    KEYS,
     PINS,
     ROLE_OF,
+    ROLLOUT,
+    ROSTER,
     Envelope,
     KeySet,
     PayloadType,
+    StatementType,
 )
 from protocols.message import Message
+from protocols.rollout import Rollout
+from protocols.roster import RosterEntry
 from protocols.topics import ROOT, Topics
 
 Application = Literal["agent", "controller", "ctl"]
@@ -46,7 +54,7 @@ class Channel:
     about: str
     writers: tuple[Application, ...]
     readers: tuple[Application, ...]
-    signed: PayloadType | None = None
+    signed: PayloadType | StatementType | None = None
     qos: Literal[0, 1] = 1
     retain: bool = True
 
@@ -131,6 +139,44 @@ CHANNELS = (
         signed=DEPLOYMENT,
     ),
     Channel(
+        "rollout",
+        _TOPICS.rollout("{deployment}"),
+        Rollout,
+        "How far a deployment's waves have come: all that a controller has to remember of them.",
+        ("controller",),
+        ("controller", "ctl"),
+        signed=ROLLOUT,
+    ),
+    Channel(
+        "roster",
+        _TOPICS.roster("{device}"),
+        RosterEntry,
+        "A person's word on who a device is, and whether it belongs to the fleet. Once there is an "
+        "entry, only devices that have one are planned for.",
+        ("ctl",),
+        ("controller", "ctl"),
+        signed=ROSTER,
+    ),
+    Channel(
+        "keys",
+        _TOPICS.keys("+").removesuffix("+") + "{version}",
+        KeySet,
+        "The keys that the fleet trusts, one topic a version: signed by the threshold of the "
+        "release keys of the version before and of its own. A device follows them one by one.",
+        ("controller", "ctl"),
+        ("agent", "controller", "ctl"),
+        signed=KEYS,
+    ),
+    Channel(
+        "audit",
+        _TOPICS.audit("{entry}"),
+        AuditEntry,
+        "Who did what, when. Of more than a thousand entries a controller clears the oldest.",
+        ("controller", "ctl"),
+        ("ctl",),
+        signed=AUDIT,
+    ),
+    Channel(
         "controller",
         _TOPICS.controller("{controller}"),
         ControllerStatus,
@@ -142,7 +188,8 @@ CHANNELS = (
         "artifact",
         _TOPICS.chunk("{sha256}", 0).removesuffix("0") + "{number}",
         None,
-        f"One chunk of an artifact, at most {CHUNK_BYTES} bytes. Subscribe to at most "
+        f"One chunk of an artifact, at most {CHUNK_BYTES} bytes: as it is, or, where it has fewer "
+        "bytes than the chunk must have, packed (protocols/packing.py). Subscribe to at most "
         f"{WINDOW_CHUNKS} exact topics at a time, never to a wildcard; a chunk that does not come "
         "is asked for again.",
         ("controller", "ctl"),
@@ -155,6 +202,8 @@ _PARAMETERS = {
     "device": "The device's name.",
     "deployment": "The deployment's id.",
     "controller": "The controller's id.",
+    "version": "Of the key set, from 1: the first one, 0, is a file.",
+    "entry": "The entry's id, which begins with its time.",
     "sha256": "The artifact's SHA-256, 64 hexadecimal digits.",
     "number": "The chunk's number, from 0.",
 }
@@ -252,7 +301,7 @@ def _message(channel: Channel) -> Json:
     return {
         "name": channel.name,
         "description": (
-            f"A DSSE envelope, signed by the {ROLE_OF[channel.signed]} role; its payload is the "
+            f"A DSSE envelope, signed by {_signers(channel.signed)}; its payload is the "
             f"JSON of {channel.message.__name__} in base64."
         ),
         "payload": {
@@ -271,6 +320,10 @@ def _message(channel: Channel) -> Json:
         },
         "x-signed-payload": schema,
     }
+
+
+def _signers(kind: PayloadType | StatementType) -> str:
+    return "one key of either role" if kind == AUDIT else f"the {ROLE_OF[kind]} role"
 
 
 def _schemas() -> Json:

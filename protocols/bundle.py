@@ -34,12 +34,25 @@ ScoreKind = Literal["probabilities", "logits", "raw"]
 
 Dimension = Annotated[int, Field(ge=1, le=1 << 24)]
 
+CONFIDENCE_BINS = 20
+"""Equal bins of [0, 1] in which confidences are counted; 1 itself falls into the last."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class ArtifactRef(Part):
-    """One immutable file, named by its SHA-256."""
+    """One immutable file, named by its SHA-256.
+
+    `chunks` names its chunk list: the SHA-256 of each of its chunks of 64 KiB, one after the other.
+    The list is an artifact of its own, fetched first, so that every chunk can be checked as it
+    comes. Who signs the one signs the other.
+    """
 
     sha256: Sha256
     size_bytes: int = Field(ge=1, le=1 << 32)
+    chunks: Sha256 | None = Field(
+        None, description="SHA-256 of its chunk list; null: none, it is checked whole and sent raw"
+    )
 
 
 class Quantization(Part):
@@ -163,6 +176,9 @@ class Certificate(Part):
     data_sha256: Sha256
     accuracy: float = Field(ge=0, le=1, description="of the cascade at the base threshold")
     last_stage_accuracy: float = Field(ge=0, le=1)
+    confidence: dict[Name, tuple[Share, ...]] = Field(
+        {}, description="gated stage -> shares of its confidences, per bin; empty: not known"
+    )
 
 
 class Golden(Part):

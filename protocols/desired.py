@@ -1,12 +1,15 @@
 """What a device should be: desired documents, pins, deployments, and who controls."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from protocols.bundle import BundleRef
+from protocols.enrolment import Enrolment
 from protocols.message import Message, Name, Part
+from protocols.rollout import Selector, Strategy
 from protocols.schedule import Schedule, Threads, Wishes
+from protocols.sources import Sources
 
 
 class DesiredCascade(Part):
@@ -15,6 +18,7 @@ class DesiredCascade(Part):
     bundle: BundleRef
     variants: dict[Name, Name] = Field(description="stage -> variant")
     dropped: tuple[Name, ...] = Field((), description="stages the planner keeps away: not fetched")
+    sources: Sources = Field((), description="URLs of its artifacts, tried before the broker")
 
     @property
     def identity(self) -> str:
@@ -69,10 +73,14 @@ class Desired(Message):
     shed: int = Field(0, ge=0, description="steps of C0 taken back by the planner: fewer threads")
     reason: str = Field("", max_length=512, description="why the planner wrote this generation")
     ts: float = 0.0
-
-
-Selector = dict[str, Annotated[str, Field(max_length=256)]]
-"""Labels that a device must have, all of them; empty: every device."""
+    forms_ts: float = Field(0.0, description="when the cascades were last others; 0: not known")
+    pins_ts: float = Field(0.0, description="of the pins document that is in it; 0: of none")
+    expires_ts: float | None = Field(
+        None, description="not to be accepted from then on, by a synchronized clock; null: never"
+    )
+    enrolment: Enrolment | None = Field(
+        None, description="the one machine of this name that it is for, null: any"
+    )
 
 
 class Deployment(Message):
@@ -91,6 +99,10 @@ class Deployment(Message):
     variants: dict[Name, Name] = Field({}, description="stage -> variant that a person insists on")
     schedule: Schedule | None = Field(None, description="thresholds, dwell and windows to use")
     wishes: Wishes | None = Field(None, description="for the schedule compiler")
+    sources: Sources = Field((), description="URLs of its artifacts, tried before the broker")
+    strategy: Strategy | None = Field(None, description="null: all devices at once")
+    paused: bool = Field(default=False, description="a person holds its rollout where it is")
+    promoted: int = Field(0, ge=0, description="waves that a person has opened without waiting")
     order: int = Field(ge=1, description="rises with every deployment of a fleet")
     aborted: bool = False
     by: str = Field("", max_length=128)
@@ -110,3 +122,6 @@ class ControllerStatus(Message):
     mode: ControllerMode = "serve"
     version: str
     public_key_id: str = ""
+    rivals: tuple[Name, ...] = Field(
+        (), max_length=64, description="devices whose names it has seen others use"
+    )

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from protocols.bundle import BundleRef
+from protocols.bundle import CONFIDENCE_BINS, BundleRef
+from protocols.enrolment import Enrolment
 from protocols.message import Message, Name, Part
 from protocols.profile import EnergyMethod, StageProfile
 from protocols.schedule import WORST, Layout
@@ -23,6 +24,10 @@ class Status(Message):
     version: str = Field(description="of the agent")
 
 
+CoreSource = Literal["cpu_capacity", "cpuinfo_max_freq", "midr", "measured"]
+"""What tells a device which of its CPUs are alike (docs/sensors.md)."""
+
+
 class CoreClass(Part):
     """CPUs that are alike: the big or the LITTLE ones."""
 
@@ -32,7 +37,7 @@ class CoreClass(Part):
 
 
 class Inventory(Message):
-    """`devices/<id>/inventory`: what does not change while the agent runs."""
+    """`devices/<id>/inventory`: what hardly ever changes while the agent runs."""
 
     KIND: ClassVar[str] = "inventory"
 
@@ -47,6 +52,9 @@ class Inventory(Message):
     kernel: str | None = None
     pointer_bits: int = 64
     cores: tuple[CoreClass, ...] = Field((), description="fastest first, cut by the allowed mask")
+    cores_source: CoreSource | None = Field(
+        None, description="of these classes; null: nothing tells the CPUs apart, or an older agent"
+    )
     memory_mib: float | None = None
     memory_limit_mib: float | None = Field(None, description="of the agent's cgroup, null if none")
     swap_mib: float | None = None
@@ -57,6 +65,7 @@ class Inventory(Message):
     profiles: tuple[StageProfile, ...] = Field(
         (), max_length=64, description="what the tuner has measured of the models it has"
     )
+    enrolment: Enrolment | None = Field(None, description="null: it came without a file")
 
 
 class Sample(Part):
@@ -65,7 +74,9 @@ class Sample(Part):
     time_s: float = Field(description="monotonic clock")
     cpu_percent: float | None = Field(None, description="of all CPUs together, 0 to 100")
     own_cpu_percent: float | None = Field(None, description="of agent and runner, same scale")
-    foreign_cpu_percent: float | None = Field(None, description="busy minus own")
+    foreign_cpu_percent: float | None = Field(
+        None, description="busy minus own, and what others had to wait for because of us"
+    )
     memory_total_mib: float | None = None
     memory_available_mib: float | None = None
     memory_available_percent: float | None = None
@@ -108,6 +119,16 @@ class StageStats(Part):
     p50_ms: float | None = None
     p95_ms: float | None = None
     cpu_s: float = 0.0
+    joules: float | None = Field(
+        None, ge=0, description="of `energy_runs`, by the cascade's method; null: not known"
+    )
+    energy_runs: int = Field(0, ge=0, description="runs whose energy was counted")
+    confidence: tuple[int, ...] | None = Field(
+        None,
+        max_length=CONFIDENCE_BINS,
+        description="of a gated stage: how many answers had which confidence, in equal bins of "
+        "[0, 1]; cumulative; null: not counted",
+    )
 
 
 class CascadeStats(Part):
@@ -123,6 +144,13 @@ class CascadeStats(Part):
     escalated: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
+    energy_method: EnergyMethod | None = Field(
+        None, description="of its stages' joules: all by one, another one has counts of its own"
+    )
+    energy_answers: int = Field(0, ge=0, description="answers whose energy was counted")
+    deaths: int = Field(
+        0, ge=0, description="of the runner, this cascade was blamed for; since the agent started"
+    )
 
 
 class Telemetry(Message):
@@ -162,6 +190,8 @@ EventKind = Literal[
     "deployment",
     "pinned",
     "tuned",
+    "keys",
+    "postponed",
 ]
 
 
@@ -200,6 +230,11 @@ CascadePhase = Literal[
 ]
 
 
+WAITS = "waits: "
+"""How the message of a cascade begins that the device puts off by itself, and goes on with by
+itself: its battery is low, its link costs, or what it may fetch in a day is used up."""
+
+
 class ReportedCascade(Part):
     """One cascade of the desired document, and how far the device is with it.
 
@@ -214,7 +249,10 @@ class ReportedCascade(Part):
     stages: tuple[ReportedStage, ...] = ()
     fetched_bytes: int = 0
     total_bytes: int = 0
-    message: str = Field("", description='"cannot X: why" where the phase is a bad one')
+    message: str = Field(
+        "",
+        description='"cannot X: why" where the phase is a bad one, "waits: why" where put off',
+    )
 
 
 class Refusal(Part):
@@ -235,3 +273,4 @@ class Reported(Message):
     cascades: tuple[ReportedCascade, ...] = ()
     rungs: Rungs = Rungs()
     refusal: Refusal | None = None
+    keys_version: int = Field(0, ge=0, description="of the key set that the device trusts")

@@ -23,24 +23,39 @@ PayloadType = Literal[
     "application/vnd.sluice.deployment+json",
     "application/vnd.sluice.desired+json",
     "application/vnd.sluice.pins+json",
+    "application/vnd.sluice.keys+json",
+    "application/vnd.sluice.rollout+json",
+    "application/vnd.sluice.roster+json",
 ]
+StatementType = Literal["application/vnd.sluice.audit+json"]
 BUNDLE: PayloadType = "application/vnd.sluice.bundle+json"
 DEPLOYMENT: PayloadType = "application/vnd.sluice.deployment+json"
 DESIRED: PayloadType = "application/vnd.sluice.desired+json"
 PINS: PayloadType = "application/vnd.sluice.pins+json"
+KEYS: PayloadType = "application/vnd.sluice.keys+json"
+ROLLOUT: PayloadType = "application/vnd.sluice.rollout+json"
+ROSTER: PayloadType = "application/vnd.sluice.roster+json"
+AUDIT: StatementType = "application/vnd.sluice.audit+json"
+"""Of one who acted: a single signature is enough, by a key of whichever role."""
 
 ROLE_OF: dict[PayloadType, Role] = {
     BUNDLE: "release",
     DEPLOYMENT: "release",
     PINS: "release",
+    KEYS: "release",
+    ROSTER: "release",
     DESIRED: "controller",
+    ROLLOUT: "controller",
 }
 """Which role's keys may sign a payload of each type."""
 
 Holds = Callable[[bytes, bytes, bytes], bool]
 """Public key, signature, message -> whether the signature holds."""
 
-_KEY_BYTES = 32
+ROLES: tuple[Role, ...] = ("release", "controller")
+MAX_KEYS = 32
+
+KEY_BYTES = 32
 _MAX_SIGNATURES = 16
 
 
@@ -53,13 +68,29 @@ class PublicKey(Part):
 
 
 class KeySet(Message):
-    """The keys that a fleet trusts, and how many distinct ones must have signed, for each role."""
+    """The keys that a fleet trusts, and how many distinct ones must have signed, for each role.
+
+    `keys/<version>`: retained envelope, signed by the release role of the version before it and by
+    its own (`verify_rotation`). The first one is no envelope: every device gets it as a file.
+    """
 
     KIND: ClassVar[str] = "key set"
 
     fleet: str
-    keys: tuple[PublicKey, ...]
+    version: int = Field(0, ge=0, description="rises by one with every change of the keys")
+    keys: tuple[PublicKey, ...] = Field(max_length=MAX_KEYS)
     threshold: dict[Role, int] = {"release": 1, "controller": 1}
+    former: tuple[PublicKey, ...] = Field(
+        (), max_length=MAX_KEYS, description="trusted once: the audit trail still names them"
+    )
+
+    def of(self, role: Role) -> tuple[PublicKey, ...]:
+        """Return the keys of a role."""
+        return tuple(key for key in self.keys if key.role == role)
+
+    def needed(self, role: Role) -> int:
+        """Return how many distinct keys of a role must have signed; at least one."""
+        return max(1, self.threshold.get(role, 1))
 
 
 class Signature(Part):
@@ -103,28 +134,37 @@ def public_key(private: bytes, role: Role) -> PublicKey:
     return PublicKey(key_id=key_id(raw), role=role, public=base64.b64encode(raw).decode())
 
 
-def sign(payload: Message, payload_type: PayloadType, private_keys: Iterable[bytes]) -> Envelope:
+def sign(
+    payload: Message, payload_type: PayloadType | StatementType, private_keys: Iterable[bytes]
+) -> Envelope:
     """Put a message into an envelope signed by each of the keys (32 raw bytes each)."""
+    bare = Envelope(
+        payload=base64.b64encode(payload.encode()).decode(), payloadType=payload_type, signatures=()
+    )
+    return add_signatures(bare, private_keys)
+
+
+def add_signatures(envelope: Envelope, private_keys: Iterable[bytes]) -> Envelope:
+    """Return an envelope that these keys have signed too; the payload stays, byte by byte.
+
+    Raises:
+        MessageError: the payload is not base64.
+        TrustError: it would have more signatures than a reader takes.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
         Ed25519PrivateKey,
     )
 
-    body = payload.encode()
-    signatures = []
+    body = decode64(envelope.payload, "envelope")
+    signatures = {one.keyid: one for one in envelope.signatures}
     for private in private_keys:
         key = Ed25519PrivateKey.from_private_bytes(private)
-        signature = key.sign(_pre_authentication(payload_type, body))
-        signatures.append(
-            Signature(
-                keyid=key_id(key.public_key().public_bytes_raw()),
-                sig=base64.b64encode(signature).decode(),
-            )
-        )
-    return Envelope(
-        payload=base64.b64encode(body).decode(),
-        payloadType=payload_type,
-        signatures=tuple(signatures),
-    )
+        keyid = key_id(key.public_key().public_bytes_raw())
+        signature = key.sign(_pre_authentication(envelope.payloadType, body))
+        signatures[keyid] = Signature(keyid=keyid, sig=base64.b64encode(signature).decode())
+    if len(signatures) > _MAX_SIGNATURES:
+        raise TrustError(f"cannot sign: an envelope holds at most {_MAX_SIGNATURES} signatures")
+    return envelope.with_(signatures=tuple(signatures.values()))
 
 
 def ed25519_holds(public: bytes, signature: bytes, message: bytes) -> bool:
@@ -157,34 +197,66 @@ def verify(
             role have signed it than the key set's threshold demands.
         MessageError: the bytes are no envelope.
     """
-    parsed = Envelope.decode(envelope)
-    what = _short(payload_type)
-    if parsed.payloadType != payload_type:
-        raise TrustError(f"cannot trust {what}: the envelope holds {parsed.payloadType[:80]!r}")
-    role = ROLE_OF[payload_type]
-    body = _decode64(parsed.payload, what)
-    needed = max(1, keys.threshold.get(role, 1))
-    signers = _signers(parsed, body, [k for k in keys.keys if k.role == role], holds)
-    if len(signers) < needed:
-        raise TrustError(
-            f"cannot trust {what}: {len(signers)} of {needed} needed signatures by a trusted "
-            f"{role} key of fleet {keys.fleet!r} (signed by: "
-            f"{', '.join(s.keyid[:16] for s in parsed.signatures) or 'nobody'})"
-        )
+    parsed, body = open_as(envelope, payload_type)
+    check_threshold(parsed, body, ROLE_OF[payload_type], keys, holds)
     return body
 
 
-def _signers(envelope: Envelope, body: bytes, keys: list[PublicKey], holds: Holds) -> set[str]:
-    """Return the key ids that are trusted and whose signature holds."""
-    trusted = {key.key_id: _decode64(key.public, "key set") for key in keys}
+def open_unverified(envelope: bytes) -> tuple[str, bytes]:
+    """Return type and payload of an envelope that nobody has vouched for yet: to show, to sign.
+
+    Raises:
+        MessageError: the bytes are no envelope.
+    """
+    parsed = Envelope.decode(envelope)
+    return parsed.payloadType, decode64(parsed.payload, "envelope")
+
+
+def open_as(envelope: bytes, payload_type: PayloadType | StatementType) -> tuple[Envelope, bytes]:
+    """Return an envelope of the one expected type, and its payload, which nobody has vouched for.
+
+    Raises:
+        TrustError: it is of another type.
+        MessageError: the bytes are no envelope.
+    """
+    parsed = Envelope.decode(envelope)
+    what = short(payload_type)
+    if parsed.payloadType != payload_type:
+        raise TrustError(f"cannot trust {what}: the envelope holds {parsed.payloadType[:80]!r}")
+    return parsed, decode64(parsed.payload, what)
+
+
+def check_threshold(
+    envelope: Envelope, body: bytes, role: Role, keys: KeySet, holds: Holds
+) -> None:
+    """Check that enough distinct keys of a role have signed an envelope; raises TrustError."""
+    signers = signers_of(envelope, body, keys.of(role), holds)
+    if len(signers) < keys.needed(role):
+        raise TrustError(
+            f"cannot trust {short(envelope.payloadType)}: {len(signers)} of {keys.needed(role)} "
+            f"needed signatures by a trusted {role} key of fleet {keys.fleet!r} "
+            f"(signed by: {named_signers(envelope)})"
+        )
+
+
+def named_signers(envelope: Envelope) -> str:
+    """Return who claims to have signed, for a person."""
+    return ", ".join(s.keyid[:16] for s in envelope.signatures) or "nobody"
+
+
+def signers_of(
+    envelope: Envelope, body: bytes, keys: Iterable[PublicKey], holds: Holds
+) -> set[str]:
+    """Return the ids of these keys that have signed an envelope of this payload."""
+    trusted = {key.key_id: decode64(key.public, "key set") for key in keys}
     message = _pre_authentication(envelope.payloadType, body)
     signers = set()
     for signature in envelope.signatures:
         raw = trusted.get(signature.keyid)
-        if raw is None or len(raw) != _KEY_BYTES or key_id(raw) != signature.keyid:
+        if raw is None or len(raw) != KEY_BYTES or key_id(raw) != signature.keyid:
             continue
         try:
-            bits = _decode64(signature.sig, "signature")
+            bits = decode64(signature.sig, "signature")
         except MessageError:
             continue
         if holds(raw, bits, message):
@@ -198,12 +270,14 @@ def _pre_authentication(payload_type: str, body: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
 
 
-def _decode64(text: str, what: str) -> bytes:
+def decode64(text: str, what: str) -> bytes:
+    """Return what base64 holds; raises MessageError."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise MessageError(f"cannot read {what}: not base64") from error
 
 
-def _short(payload_type: str) -> str:
+def short(payload_type: str) -> str:
+    """Return a payload's type for a person: `desired`."""
     return payload_type.removeprefix("application/vnd.sluice.").removesuffix("+json")

@@ -6,6 +6,7 @@ TCP_NODELAY is set (without it small packets wait for each other: 1.30 s against
 a window of chunks).
 """
 
+import hashlib
 import random
 import socket
 import ssl
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
@@ -25,6 +27,9 @@ PLAIN_PORT = 1883
 TLS_PORT = 8883
 _FIRST_DELAY_S = (0.2, 1.0)
 _LAST_DELAY_S = (20.0, 40.0)
+
+_jitter = random.Random()  # noqa: S311 - no secret
+"""Of our own: what a program or a test draws from `random` must not depend on its connections."""
 
 _SHORT_S = 5.0
 _MOST_DOUBLINGS = 5
@@ -45,6 +50,10 @@ class Broker:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    cert_file: str | None = None
+    """PEM: our certificate, where the broker knows us by one."""
+    key_file: str | None = None
+    """PEM: its private key."""
 
     @classmethod
     def parse(cls, url: str, ca_file: str | None = None) -> "Broker":
@@ -82,6 +91,44 @@ class Broker:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
+    def context(self) -> ssl.SSLContext:
+        """Return how TLS is spoken there.
+
+        Raises:
+            LinkError: a certificate or key cannot be read, or they do not belong together.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file is not None:
+                # Without the callback OpenSSL would ask the terminal for a key's password.
+                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
+        except OSError as error:
+            files = ", ".join(f for f in (self.ca_file, self.cert_file, self.key_file) if f)
+            why = error.strerror or error
+            raise LinkError(f"cannot use certificates ({files}): {why}") from error
+        return context
+
+    def session_id(self, name: str) -> str:
+        """Return the client id of a session: with a credential, one that nobody else can guess.
+
+        A broker ends a session when another begins with its id, whoever that is: a device that
+        could guess an id could keep others off. So it ends with a hash of name and credential.
+        It stays the same as long as those do, so that a restart ends its own old session.
+        """
+        secret = self._secret()
+        if not secret:
+            return name
+        key = hashlib.sha256(secret).digest()
+        return f"{name}-{hashlib.blake2b(name.encode(), digest_size=16, key=key).hexdigest()}"
+
+    def _secret(self) -> bytes:
+        if self.key_file is not None:
+            try:
+                return Path(self.key_file).read_bytes()
+            except OSError:
+                return b""  # `context` says it
+        return self.password.encode() if self.password else b""
+
 
 @dataclass(frozen=True, slots=True)
 class Will:
@@ -96,7 +143,8 @@ class Link:
 
     Args:
         broker: where to connect.
-        client_id: unique in the broker; a second session of the same id ends the first.
+        client_id: unique in the broker, completed by `Broker.session_id`; a second session of the
+            same id ends the first.
         on_message: called with topic, payload and whether it is a retained one.
         on_connected: called after each connect, once the subscriptions have been sent.
         on_disconnected: called with the reason when a connection is lost or refused, and when the
@@ -126,7 +174,9 @@ class Link:
         self._short_sessions = 0
         self._told, self._told_s = "", 0.0
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311
+            CallbackAPIVersion.VERSION2,
+            client_id=broker.session_id(client_id),
+            protocol=paho.MQTTv311,
         )
         self._client.on_connect = self._connected
         self._client.on_connect_fail = self._failed
@@ -144,10 +194,13 @@ class Link:
         return self._client.is_connected()
 
     def start(self) -> None:
-        """Connect in the background, and again whenever the connection is lost."""
+        """Connect in the background, and again whenever the connection is lost.
+
+        Raises:
+            LinkError: a certificate or key cannot be used.
+        """
         if self._broker.tls:
-            context = ssl.create_default_context(cafile=self._broker.ca_file)
-            self._client.tls_set_context(context)
+            self._client.tls_set_context(self._broker.context())
         self._spread()
         self._client.connect_async(self._broker.host, self._broker.port, self._keepalive_s)
         self._client.loop_start()
@@ -156,6 +209,8 @@ class Link:
         """Write out what is queued and disconnect: the last will stays silent."""
         self._client.disconnect()
         self._client.loop_stop()
+        # paho would leave the pipe to its thread open until the garbage collector comes by.
+        self._client._reset_sockets(sockpair_only=True)  # noqa: SLF001
 
     def subscribe(self, *filters: str, qos: int = 1) -> None:
         """Subscribe now if connected, and again at every connect."""
@@ -218,12 +273,16 @@ class Link:
         reason: ReasonCode,
         _props: object,
     ) -> None:
+        doubt = ""
+        if self._connected_s is None and self._broker.tls:
+            # It has refused us by TLS, or what is there speaks none. paho does not say which.
+            doubt = ", before it let us in: does it take our certificate?"
         if self._connected_s is not None:
             short = time.monotonic() - self._connected_s < _SHORT_S
             self._short_sessions = min(self._short_sessions + 1, _MOST_DOUBLINGS) if short else 0
             self._connected_s = None
         self._spread()
-        self._on_disconnected(f"lost {self._broker.url}: {reason}")
+        self._on_disconnected(f"lost {self._broker.url}: {reason}{doubt}")
 
     def _failed(self, _client: paho.Client, _data: object) -> None:
         """Tell why the broker cannot be reached: paho calls this where it handles the error."""
@@ -240,9 +299,9 @@ class Link:
 
     def _spread(self) -> None:
         """Draw this session's next reconnect delays; paho doubles from the first to the last."""
-        first = random.uniform(*_FIRST_DELAY_S)  # noqa: S311 - jitter, not a secret
+        first = _jitter.uniform(*_FIRST_DELAY_S)
         first *= 2**self._short_sessions
-        last = random.uniform(*_LAST_DELAY_S)  # noqa: S311
+        last = _jitter.uniform(*_LAST_DELAY_S)
         # reconnect_delay_set takes whole seconds, and it starts the doubling over.
         vars(self._client).update(_reconnect_min_delay=first, _reconnect_max_delay=last)
 

@@ -15,7 +15,8 @@ SYSTEM_SHARE = 0.1
 """Of the whole memory, what a small system keeps for itself."""
 
 _SPARE_PERCENT = 2.0
-"""How far above the line of the worse rung a recovery must leave the memory."""
+"""How far above the line of the worse rung a recovery must leave the memory, and how far above the
+hard line any load."""
 
 
 def budget_mib(memory_mib: float | None, limit_mib: float | None) -> float | None:
@@ -65,3 +66,13 @@ def leaves_room(sample: Sample, need_mib: float, rung: int, line: Threshold | No
     worse = line.enter[rung]
     left_percent = 100 * (available - need_mib) / total
     return worse is None or left_percent > worse + _SPARE_PERCENT
+
+
+def load_floor_percent(line: Threshold | None) -> float:
+    """Return the share of memory that a load must leave available, in percent.
+
+    Args:
+        line: of `memory_available_percent`. Below its hard line everything has to leave again, if
+            the kernel does not kill first. Without one a load must only go into what there is.
+    """
+    return 0.0 if line is None or line.hard is None else line.hard + _SPARE_PERCENT

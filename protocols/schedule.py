@@ -69,7 +69,7 @@ DEFAULT_THRESHOLDS: dict[Signal, Threshold] = {
     "memory_available_percent": Threshold(enter=(25, 18, 13, 8), hard=6, falling=True),
     "psi_memory_some_avg10": Threshold(enter=(5, 10, 20, 40)),
     "psi_memory_full_avg10": Threshold(enter=(None, None, None, None), hard=10),
-    "foreign_cpu_percent": Threshold(enter=(50, 70, 85, 95)),
+    "foreign_cpu_percent": Threshold(enter=(45, 70, 85, 95)),
     "temperature_c": Threshold(enter=(70, 75, 79, 82), hard=83),
     "throttled": Threshold(enter=(None, 1, None, None)),
     "low_voltage": Threshold(enter=(None, 1, None, None)),
@@ -77,7 +77,9 @@ DEFAULT_THRESHOLDS: dict[Signal, Threshold] = {
     "battery_temperature_c": Threshold(enter=(39, 42, 45, 47), hard=48),
 }
 """The default lines (architecture, section 2). `throttled` is 1 when any of bits 1 to 3 is set,
-`low_voltage` when the supply is too weak: before the board throttles for it, or falls over."""
+`low_voltage` when the supply is too weak: before the board throttles for it, or falls over.
+Foreign CPU asks for rung 1 where one of two CPUs, or two of four, is gone: that is 50 % and hardly
+ever all of it, since we and the kernel are there too."""
 
 
 class Dwell(Part):
@@ -87,6 +89,38 @@ class Dwell(Part):
     recover_s: float = Field(120.0, gt=0, description="D: time a rung before recovering by one")
     up_moves_per_hour: int = Field(6, ge=1, description="recoveries that may begin in any hour")
     stale_s: float = Field(10.0, gt=0, description="a gap between samples after which one is stale")
+
+
+class Downloads(Part):
+    """What a device may fetch, and how fast. Manifests and chunk lists always pass: small."""
+
+    large_mib: float = Field(32.0, ge=0, description="with more than this to fetch, it is large")
+    battery_percent: float = Field(
+        30.0, ge=0, le=100, description="no large download below this, unless plugged"
+    )
+    metered: bool = Field(
+        default=False, description="whether a large download may use a metered link"
+    )
+    kib_per_s: float | None = Field(None, ge=1, description="bandwidth cap; null: no limit")
+    mib_per_day: float | None = Field(None, ge=1, description="in a UTC day; null: no limit")
+
+
+class Power(Part):
+    """What a battery is spent on, while nothing else feeds the device (`LADDER_OF`: answering)."""
+
+    apply_percent: float = Field(15.0, ge=0, le=100, description="below this a new bundle waits")
+    resume_percent: float = Field(
+        30.0, ge=0, le=100, description="from this on one that waits is loaded"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.resume_percent < self.apply_percent:
+            raise ValueError(
+                f"resume_percent must be at least apply_percent, got {self.resume_percent:g} and "
+                f"{self.apply_percent:g}"
+            )
+        return self
 
 
 Threads = Annotated[int, Field(ge=1, le=256)]
@@ -169,6 +203,8 @@ class Schedule(Message):
     version: int = Field(0, ge=0, description="a person's, by cascade, from 1 on; 0: compiled")
     thresholds: dict[Signal, Threshold] = DEFAULT_THRESHOLDS
     dwell: Dwell = Dwell()
+    downloads: Downloads = Downloads()
+    power: Power = Power()
     windows: tuple[Window, ...] = ()
     cascades: dict[Name, CascadeSchedule] = {}
 

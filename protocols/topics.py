@@ -18,7 +18,20 @@ DEVICE_KINDS: tuple[DeviceKind, ...] = (
     "reported",
     "pins",
 )
-Kind = Literal[DeviceKind, "deployment", "controller", "artifact"]
+RETAINED_KINDS: tuple[DeviceKind, ...] = ("status", "inventory", "desired", "reported", "pins")
+"""What stays on the broker after its writer is gone."""
+
+Kind = Literal[
+    DeviceKind, "deployment", "rollout", "controller", "artifact", "keys", "audit", "roster"
+]
+
+_FOLDERS: dict[str, Kind] = {
+    "deployments": "deployment",
+    "rollouts": "rollout",
+    "roster": "roster",
+    "audit": "audit",
+}
+"""Folders of one document a name."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,7 +54,7 @@ def check_name(name: str, what: str = "name") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopicName:
-    """A topic taken apart. `name` is the device, deployment, controller or SHA-256."""
+    """A topic taken apart. `name` is the device, deployment, controller, SHA-256, version or id."""
 
     kind: Kind
     name: str
@@ -70,6 +83,10 @@ class Topics:
         """Return a deployment's topic; `+` makes it a filter."""
         return f"{self.root}/deployments/{deployment}"
 
+    def rollout(self, deployment: str) -> str:
+        """Return the topic of a deployment's rollout; `+` makes it a filter."""
+        return f"{self.root}/rollouts/{deployment}"
+
     def controller(self, controller: str) -> str:
         """Return a controller's status topic; `+` makes it a filter."""
         return f"{self.root}/controllers/{controller}/status"
@@ -77,6 +94,18 @@ class Topics:
     def chunk(self, sha256: str, number: int) -> str:
         """Return the topic of chunk `number` (from 0) of an artifact."""
         return f"{self.root}/artifacts/{sha256}/{number}"
+
+    def keys(self, version: int | Literal["+"]) -> str:
+        """Return the topic of one version of the fleet's key set; `+` makes it a filter."""
+        return f"{self.root}/keys/{version}"
+
+    def audit(self, entry: str) -> str:
+        """Return the topic of an entry of the audit trail; `+` makes it a filter."""
+        return f"{self.root}/audit/{entry}"
+
+    def roster(self, device: str) -> str:
+        """Return the topic of a device's entry in the roster; `+` makes it a filter."""
+        return f"{self.root}/roster/{device}"
 
     def parse(self, topic: str) -> TopicName:
         """Take a topic of this fleet apart.
@@ -88,13 +117,15 @@ class Topics:
         match inside.split("/") if inside != topic else []:
             case ["devices", device, kind] if kind in DEVICE_KINDS and _NAME.fullmatch(device):
                 return TopicName(DEVICE_KINDS[DEVICE_KINDS.index(kind)], device)
-            case ["deployments", deployment] if _NAME.fullmatch(deployment):
-                return TopicName("deployment", deployment)
+            case [folder, name] if folder in _FOLDERS and _NAME.fullmatch(name):
+                return TopicName(_FOLDERS[folder], name)
             case ["controllers", controller, "status"] if _NAME.fullmatch(controller):
                 return TopicName("controller", controller)
             case ["artifacts", sha256, number] if _SHA256.fullmatch(sha256) and _NUMBER.fullmatch(
                 number
             ):
                 return TopicName("artifact", sha256, int(number))
+            case ["keys", version] if _NUMBER.fullmatch(version):
+                return TopicName("keys", version)
             case _:
                 raise TopicError(f"cannot use topic {topic!r}: not one of fleet {self.fleet!r}")

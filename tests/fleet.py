@@ -55,6 +55,18 @@ class Script:
 
     ending: Ending = "running"
     message: str = ""
+    versions: tuple[int, ...] = ()
+    """The bundles that end so, the others run; empty: all of them."""
+    worse: dict[str, float] = field(default_factory=dict)
+    """What telemetry says of these bundles, besides the usual: fields of `CascadeStats`."""
+
+    def ending_of(self, bundle: BundleRef) -> Ending:
+        """Return where the device ends with a bundle."""
+        return self.ending if self.means(bundle) else "running"
+
+    def means(self, bundle: BundleRef) -> bool:
+        """Whether a bundle is one of those."""
+        return not self.versions or bundle.version in self.versions
 
 
 @dataclass
@@ -135,7 +147,11 @@ class Device:
             uptime_s=float(self._seq),
             sample=self.sample,
             rungs=self.rungs,
-            cascades=tuple(_stats(c) for c in self.cascades.values() if c.running),
+            cascades=tuple(
+                _stats(c, c.running, self.script.worse if self.script.means(c.running) else {})
+                for c in self.cascades.values()
+                if c.running
+            ),
             supervisor_rss_mib=30.0,
             runner_rss_mib=60.0,
         )
@@ -193,21 +209,22 @@ class Device:
     ) -> Iterator[Publication]:
         before = self.cascades.get(wanted.bundle.name)
         running = before.running if before else None
-        if running == wanted.bundle and self.script.ending == "running":
+        ending = self.script.ending_of(wanted.bundle)
+        if running == wanted.bundle and ending == "running":
             self._set(wanted, "running", running, pins)
             return
         self._set(wanted, "fetching", running, pins)
         yield self.report()
-        if self.script.ending == "fetching":
+        if ending == "fetching":
             return
         try:
             fetched = self._fetch(wanted, pull) if pull else 0
         except SluiceError as error:
             self._set(wanted, "refused", running, pins, str(error))
             return
-        if self.script.ending != "running":
-            self._set(wanted, self.script.ending, running, pins, self.script.message)
-            yield self.event(self.script.ending, self.script.message, cascade=wanted.bundle.name)
+        if ending != "running":
+            self._set(wanted, ending, running, pins, self.script.message)
+            yield self.event(ending, self.script.message, cascade=wanted.bundle.name)
             return
         self._set(wanted, "running", wanted.bundle, pins, fetched=fetched)
         yield self.event(
@@ -267,10 +284,10 @@ def _stage(name: str, variant: str, pin: StagePin | None, *, up: bool) -> Report
     )
 
 
-def _stats(cascade: ReportedCascade) -> CascadeStats:
-    return CascadeStats(
-        name=cascade.bundle.name,
-        version=cascade.bundle.version,
+def _stats(cascade: ReportedCascade, running: BundleRef, worse: dict[str, float]) -> CascadeStats:
+    usual = CascadeStats(
+        name=running.name,
+        version=running.version,
         stages=tuple(
             StageStats(name=s.name, variant=s.variant, loaded=s.state == "loaded")
             for s in cascade.stages
@@ -280,6 +297,7 @@ def _stats(cascade: ReportedCascade) -> CascadeStats:
         p50_ms=1.5,
         p95_ms=4.0,
     )
+    return usual.with_(**worse)
 
 
 class Fleet:
@@ -302,6 +320,7 @@ class Fleet:
         self._interval_s = interval_s
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._silent: set[str] = set()
+        self._told_version, self._told = 0, set[str]()
         self._link = Link(broker, f"fleet-{uuid.uuid4().hex[:8]}", self._received)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -328,6 +347,10 @@ class Fleet:
         """Let a device publish an event."""
         self.do(name, lambda device: [device.event(kind, message, **more)])
 
+    def watch_told(self, version: int, told: set[str]) -> None:
+        """Put every device into a set that is told to run this version of any cascade."""
+        self._told_version, self._told = version, told
+
     def fall_silent(self, name: str) -> None:
         """Let a device vanish, as its last will tells it: it says and follows nothing more."""
         self._silent.add(name)
@@ -339,6 +362,12 @@ class Fleet:
             self._inbox.put(lambda: self._follow(name, payload))
 
     def _follow(self, name: str, payload: bytes) -> None:
+        self._carry(name, payload)
+        desired = self.devices[name].desired
+        if desired and any(c.bundle.version == self._told_version for c in desired.cascades):
+            self._told.add(name)
+
+    def _carry(self, name: str, payload: bytes) -> None:
         if not self._pulls:
             self._publish(list(self.devices[name].follow(payload, None)))
             return

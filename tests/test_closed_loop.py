@@ -16,13 +16,13 @@ from protocols.schedule import DEFAULT_THRESHOLDS, WORST, Ladder, Schedule
 from tests.bench.day import dominates, front
 from tests.plant.body import Body
 from tests.plant.loop import live
-from tests.plant.pictures import BIG_LITTLE, PHONE, PI_4, PI_5, PICTURES, Picture
+from tests.plant.pictures import BIG_LITTLE, PHONE, PI_4, PI_5, PICTURES, WORKS, Picture
 from tests.plant.policies import Ours, all_loaded, least_recently_used, small_only
 from tests.plant.scenes import HOUR_S, Scene, rough
 from tests.plant.serving import Runner, Tally
 
 SECONDS = HOUR_S
-IMPATIENT = PlannerPolicy(revise_after_s=60, restore_after_s=300)
+IMPATIENT = PlannerPolicy(revise_after_s=60, restore_after_s=300, restore_threads_after_s=120)
 """So that an hour holds many revisions."""
 HARD = DEFAULT_THRESHOLDS["memory_available_percent"].hard
 ROUGH = [(picture, seed) for picture in PICTURES for seed in range(3)]
@@ -115,12 +115,19 @@ def test_the_planner_keeps_to_its_dwell_and_does_not_go_back_and_forth(
     course: tuple[str, int],
 ) -> None:
     revisions = rough_course(*course).ours.revisions
+    formed_s = revisions[0].at_s
     for earlier, later in pairwise(revisions):
-        before, after = steps_down(earlier.desired), steps_down(later.desired)
-        gives_back = any(now < then for then, now in zip(before, after, strict=True))
-        patience = IMPATIENT.restore_after_s if gives_back else IMPATIENT.revise_after_s
-        assert later.at_s - earlier.at_s >= patience
-    for stands in zip(*(steps_down(one.desired) for one in revisions), strict=True):
+        shed, *forms = zip(steps_down(earlier.desired), steps_down(later.desired), strict=True)
+        assert later.at_s - earlier.at_s >= IMPATIENT.revise_after_s
+        if any(now < then for then, now in [shed]):
+            assert later.at_s - earlier.at_s >= IMPATIENT.restore_threads_after_s
+        if any(now < then for then, now in forms):
+            assert later.at_s - formed_s >= IMPATIENT.restore_after_s
+        if any(now != then for then, now in forms):
+            formed_s = later.at_s
+    dwells_s = (IMPATIENT.restore_threads_after_s, *[IMPATIENT.restore_after_s] * len(WORKS))
+    courses = zip(*(steps_down(one.desired) for one in revisions), strict=True)
+    for stands, dwell_s in zip(courses, dwells_s, strict=True):
         changed = [
             (one.at_s, now)
             for one, (then, now) in zip(revisions[1:], pairwise(stands), strict=True)
@@ -129,7 +136,7 @@ def test_the_planner_keeps_to_its_dwell_and_does_not_go_back_and_forth(
         for (left_s, left), _, (back_s, back) in zip(
             changed, changed[1:], changed[2:], strict=False
         ):
-            assert left != back or back_s - left_s >= IMPATIENT.restore_after_s
+            assert left != back or back_s - left_s >= dwell_s
 
 
 def steps_down(desired: Desired) -> tuple[int, ...]:
@@ -174,6 +181,37 @@ def test_heat_of_our_own_making_is_taken_back_without_a_swing() -> None:
     late = [t for t, change in found.ours.moves if change.ladder == "compute" and t > HOUR_S]
     assert len(late) <= 15
     assert found.ours.revisions[-1].desired.shed > 0
+
+
+def visited(busy: Sequence[bool]) -> Scene:
+    """Return a scene in which others keep four fifths of a Pi 5 busy, or hardly anything."""
+    calm = flat(len(busy), 0.1, [200.0] * len(busy), per_s=1)
+    return Scene([3.2 if some else 0.1 for some in busy], calm.mib, calm.requests)
+
+
+@pytest.mark.parametrize("high_s", [240, 600])
+def test_others_who_come_every_twenty_minutes_make_the_planner_write_at_most_six_times_an_hour(
+    high_s: int,
+) -> None:
+    """One step down and one back: the two recoveries from C2 take two of the hour's six tokens."""
+    busy = [second % 1200 < high_s for second in range(2 * HOUR_S)]
+    found = lived(PI_5, visited(busy), PlannerPolicy())
+    first, *written = found.ours.revisions
+    assert written
+    for begin_s in (one.at_s for one in written):
+        assert sum(begin_s <= one.at_s < begin_s + HOUR_S for one in written) <= 6
+    assert all(one.desired.cascades == first.desired.cascades for one in written)
+
+
+def test_threads_come_back_within_the_hour_after_a_busy_half_hour() -> None:
+    busy = [second < HOUR_S // 2 for second in range(2 * HOUR_S)]
+    shed = [
+        (one.at_s, one.desired.shed)
+        for one in lived(PI_5, visited(busy), PlannerPolicy()).ours.revisions
+    ]
+    assert max(steps for _, steps in shed) > 1
+    assert shed[-1][1] == 0
+    assert shed[-1][0] < 1.5 * HOUR_S
 
 
 def test_a_shortage_that_lasts_changes_the_form_and_its_end_gives_it_back() -> None:

@@ -73,17 +73,29 @@ def kept_artifacts(cascades: Iterable[DesiredCascade], bundles: Bundles) -> froz
         StoreError, ChildError: a bundle could not be read or checked, so that nothing is known of
             what it needs.
     """
-    keep: set[str] = set()
+    refs = needed_artifacts(cascades, bundles)
+    return frozenset(sha for ref in refs for sha in (ref.sha256, ref.chunks) if sha is not None)
+
+
+def needed_artifacts(
+    cascades: Iterable[DesiredCascade], bundles: Bundles
+) -> tuple[ArtifactRef, ...]:
+    """Return every artifact that some cascades need, those whose manifests are here.
+
+    Raises:
+        StoreError, ChildError: as `kept_artifacts`.
+    """
+    needed: dict[ArtifactRef, None] = {}
     for cascade in cascades:
         if bundles.has(cascade.bundle.artifact):
-            keep.add(cascade.bundle.artifact.sha256)
+            needed[cascade.bundle.artifact] = None
             try:
                 bundle = bundles.bundle(cascade)
                 check_names(cascade, bundle)
             except (TrustError, MessageError, UnfitError):
                 continue  # nothing of it will run
-            keep.update(ref.sha256 for ref in artifacts_of(cascade, bundle))
-    return frozenset(keep)
+            needed |= dict.fromkeys(artifacts_of(cascade, bundle))
+    return tuple(needed)
 
 
 def _choose(

@@ -1,14 +1,17 @@
 """The desired document: what comes in, what is accepted, and what is said of what is not."""
 
 import hashlib
+from collections.abc import Callable
 
-from agent.cascades.acceptance import accept, read_desired
+from agent.cascades.acceptance import accept, check_machine, read_desired
 from agent.errors import AgentError, ChildError, RefusalError, StoreError
-from agent.reporting.publisher import Publisher
+from agent.reporting.publisher import Publisher, synced_time_s
 from agent.storage.ledger import LedgerFile
+from agent.trust import KeySets
 from protocols.desired import Desired
 from protocols.device import Refusal
-from protocols.envelope import Holds, KeySet
+from protocols.enrolment import Enrolment
+from protocols.envelope import Holds
 from protocols.errors import MessageError, SluiceError, TrustError
 from protocols.schedule import Schedule
 
@@ -17,14 +20,33 @@ _UNTIL_TOLD = Schedule()
 
 
 class DesiredDocument:
-    """Holds the document that is in force. It starts with the one that the ledger remembers."""
+    """Holds the document that is in force. It starts with the one that the ledger remembers.
 
-    def __init__(
-        self, device: str, keys: KeySet, holds: Holds, ledger: LedgerFile, publisher: Publisher
+    Args:
+        device: this device's name.
+        trust: the keys that must have signed it.
+        holds: checks one signature.
+        ledger: what was accepted.
+        publisher: says what is refused.
+        clock: Unix time in seconds; None: not synchronized.
+        enrolment: of this machine; None: it came without a file.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it brings together
+        self,
+        device: str,
+        trust: KeySets,
+        holds: Holds,
+        ledger: LedgerFile,
+        publisher: Publisher,
+        clock: Callable[[], float | None] = synced_time_s,
+        *,
+        enrolment: Enrolment | None = None,
     ) -> None:
-        self._device, self.keys, self._holds = device, keys, holds
-        self._ledger, self._publisher = ledger, publisher
-        self._refused = self._waiting = b""
+        self._enrolment = enrolment
+        self._device, self._trust, self._holds = device, trust, holds
+        self._ledger, self._publisher, self._clock = ledger, publisher, clock
+        self._refused = self._waiting = self._distrusted = b""
         self.refusal: Refusal | None = None
         self.desired = self._remembered()
 
@@ -41,12 +63,13 @@ class DesiredDocument:
         """
         if not payload:
             return False
-        self._waiting = b""
+        self._waiting = self._distrusted = b""
         known = self.desired is not None and payload == self._ledger.now.desired.encode()
         if not known:
             try:
                 self.desired = self._accepted(payload)
             except (TrustError, MessageError, AgentError) as error:
+                self._distrusted = payload if isinstance(error, TrustError) else b""
                 self._refuse(payload, error)
                 return False
         self.refusal, self._refused = None, b""
@@ -60,17 +83,31 @@ class DesiredDocument:
         """
         return self.take(self._waiting)
 
+    def renew(self, trust: KeySets) -> None:
+        """Trust other keys: the next `retry` takes again what the old ones did not vouch for.
+
+        The document in force stays: it was good when it came.
+        """
+        self._trust = trust
+        self._waiting = self._waiting or self._distrusted
+
     def _accepted(self, payload: bytes) -> Desired:
         """Check a document and make its generation last before anything is done with it."""
         ledger = self._ledger.now
         try:
-            desired = accept(payload, self.keys, self._device, ledger, self._holds)
+            keys, now_s = self._trust.keys, self._clock()
+            desired = accept(payload, keys, self._device, ledger, self._holds, now_s)
+            check_machine(desired, self._enrolment)
         except ChildError:
             self._waiting = payload
             raise
         try:
             self._ledger.write(
-                ledger.with_(generation=desired.generation, desired=payload.decode())
+                ledger.with_(
+                    generation=desired.generation,
+                    desired=payload.decode(),
+                    newest_ts=max(ledger.newest_ts, desired.ts),
+                )
             )
         except StoreError as error:
             self._waiting = payload
@@ -92,8 +129,18 @@ class DesiredDocument:
         if not envelope:
             return None
         try:
-            return read_desired(envelope, self.keys, self._device, self._holds)
+            return self._read(envelope)
         except (TrustError, MessageError, AgentError) as error:
             self._waiting = envelope if isinstance(error, ChildError) else b""
             self._refuse(envelope, error)
             return None
+
+    def _read(self, envelope: bytes) -> Desired:
+        """Read what was accepted once: under the keys of now, or those of then."""
+        errors: list[TrustError] = []
+        for keys in self._trust.newest_first:
+            try:
+                return read_desired(envelope, keys, self._device, self._holds)
+            except TrustError as error:
+                errors.append(error)
+        raise errors[0]

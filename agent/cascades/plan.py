@@ -17,12 +17,14 @@ from agent.runner.control import CascadePlan, Residence, StageTarget
 from protocols.bundle import Bundle
 from protocols.desired import Desired, DesiredCascade, StagePin
 from protocols.device import Rungs
+from protocols.memory import load_floor_percent
 from protocols.schedule import (
     WORST,
     CascadeSchedule,
     ComputeRung,
     Dwell,
     ResidencyRung,
+    Schedule,
     StageCompute,
 )
 
@@ -54,7 +56,7 @@ def runner_plans(
             {pin.stage: pin for pin in desired.pins if pin.cascade == bundle.name},
             rungs,
             allowed_cpus,
-            desired.schedule.dwell,
+            desired.schedule,
         )
         for wanted, bundle in cascades
     )
@@ -96,7 +98,7 @@ def _cascade_plan(  # noqa: PLR0913, PLR0917 - everything that has a say
     pins: Pins,
     rungs: Rungs,
     allowed_cpus: Sequence[int],
-    dwell: Dwell,
+    device: Schedule,
 ) -> CascadePlan:
     residency = schedule.residency[rungs.residency]
     compute = schedule.compute[rungs.compute]
@@ -118,11 +120,12 @@ def _cascade_plan(  # noqa: PLR0913, PLR0917 - everything that has a say
         paused=paused,
         idle_unload_s=residency.idle_unload_s,
         one_at_a_time=residency.one_at_a_time and not held,
+        memory_floor_percent=load_floor_percent(device.thresholds.get("memory_available_percent")),
         threshold_index=threshold_index(bundle, wanted.variants, schedule, compute),
         certified=_certified(bundle, wanted.variants, targets),
         escalations_per_s=compute.escalations_per_s,
         request_interval_s=rungs.request_interval_s if compute.spaced else 0.0,
-        retry_after_s=_retry_after_s(dwell) if paused else _RETRY_AFTER_S,
+        retry_after_s=_retry_after_s(device.dwell) if paused else _RETRY_AFTER_S,
     )
 
 

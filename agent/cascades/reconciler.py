@@ -6,20 +6,23 @@ any time and does nothing when all is as it should be.
 
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
-from agent.cascades.choice import Choice, Facts, choose, kept_artifacts
+from agent.cascades.battery import held, low
+from agent.cascades.choice import Choice, Facts, choose, kept_artifacts, needed_artifacts
 from agent.cascades.desired import DesiredDocument
 from agent.cascades.fit import is_roomy, load_mib, needed_mib
+from agent.cascades.orders import Orders, explained, orders_of
 from agent.cascades.plan import runner_plans, schedule_of
 from agent.cascades.reported import Running, phase_of, reported_cascade
 from agent.cascades.stages import StageBook
 from agent.cascades.verdicts import Verdict, Verdicts
 from agent.errors import AgentError
-from agent.inbox import FetchDone, FetchFailed
+from agent.inbox import FetchDone, FetchFailed, FetchProgress, FetchWaits
 from agent.inner_loop import InnerLoop
-from agent.processes.crashes import inquire, unproven
+from agent.processes.crashes import inquire, unproven, with_deaths
 from agent.processes.runners import Counted, Died, Lineup, Moved, Outcome, Serving, TurnedDown
 from agent.processes.swap import READY_WITHIN_S, Swap
 from agent.reporting import wording
@@ -27,12 +30,14 @@ from agent.reporting.events import Announcer
 from agent.reporting.publisher import Publisher
 from agent.runner.control import Assign, Assignment, CascadePlan
 from agent.sensors.oom import OomCount
+from agent.storage.allowance import Limits, Order, limits_of
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.bundles import BundleStore
 from agent.storage.ledger import LedgerFile
-from protocols.bundle import ArtifactRef, Bundle
+from agent.trust import KeySets
+from protocols.bundle import ArtifactRef, Bundle, BundleRef
 from protocols.desired import Desired, DesiredCascade
-from protocols.device import ReportedCascade, Sample
+from protocols.device import CascadeStats, ReportedCascade, Sample
 from protocols.memory import leaves_room, rung_mib
 
 log = logging.getLogger("sluice.cascades")
@@ -41,7 +46,10 @@ log = logging.getLogger("sluice.cascades")
 class Fetches(Protocol):
     """What `agent.storage.fetch.Fetcher` is."""
 
-    def want(self, refs: tuple[ArtifactRef, ...]) -> None:
+    def limit(self, limits: Limits) -> None:
+        """Keep to these limits from now on."""
+
+    def want(self, orders: tuple[Order, ...], donors: tuple[ArtifactRef, ...] = ()) -> None:
         """Fetch these, and no others from now on."""
 
 
@@ -58,6 +66,7 @@ class Reconciler:
         inner_loop: where the governor stands.
         publisher: says what happens.
         cpus: the CPUs that stages may use.
+        mask: those of this process, which its runners keep to; None: not known.
         budget_mib: memory that models may have; None: not known.
     """
 
@@ -73,17 +82,21 @@ class Reconciler:
         inner_loop: InnerLoop,
         publisher: Publisher,
         cpus: tuple[int, ...],
+        mask: tuple[int, ...] | None,
         budget_mib: float | None,
     ) -> None:
         self._document, self._ledger, self._bundles, self._store = document, ledger, bundles, store
         self._fetcher, self._swap, self._inner_loop = fetcher, swap, inner_loop
         self._announcer = Announcer(publisher)
-        self._cpus, self._budget_mib = cpus, budget_mib
+        self._cpus, self._mask, self._budget_mib = cpus, mask, budget_mib
         self._book = StageBook()
         self._oom = OomCount()
         self._choices: tuple[Choice, ...] = ()
         self._verdicts = Verdicts()
         self._stalled: set[str] = set()
+        self._orders, self._rationed = Orders(), ""
+        self._postponed = ""
+        self._deaths: Counter[BundleRef] = Counter()
 
     # --- what has happened
 
@@ -91,14 +104,17 @@ class Reconciler:
         """Another desired document is in force: what was tried and failed may be tried again."""
         self._verdicts.renew(time.monotonic())
         self._stalled.clear()
+        self._rationed = ""
         desired = self._document.desired
         if desired is not None:
             reason = f": {desired.reason}" if desired.reason else ""
             self.ensure(f"generation {desired.generation}{reason}")
+            self._collect(partial=True)  # room may be taken for what is wanted no more
 
     def fetched(self, done: FetchDone) -> None:
         """An artifact has come."""
         self._stalled.discard(done.ref.sha256)
+        self._rationed = ""
         if any(done.ref == choice.wanted.bundle.artifact for choice in self._choices):
             self._collect()  # it may need the room of what is wanted no more
         self.ensure("fetched")
@@ -112,10 +128,49 @@ class Reconciler:
             self._verdicts.miss(failed.ref.sha256, verdict, time.monotonic())
         self.ensure("a fetch failed")
 
+    def waits(self, message: FetchWaits) -> None:
+        """An artifact waits for another day; what does not wait for it goes on."""
+        self._stalled.add(message.ref.sha256)
+        self._rationed = message.message
+        self.ensure("a fetch waits")
+
+    def progressed(self, message: FetchProgress) -> None:
+        """Some more of an artifact has come."""
+        if self._rationed:
+            self._stalled.discard(message.ref.sha256)
+            self._rationed = ""
+            self.ensure("a fetch goes on")
+
+    def look(self) -> None:
+        """The sensors have been read: what waits for battery or link may go on, or must wait."""
+        if self._find_orders().reason != self._orders.reason:
+            self.ensure("battery or link")
+
     def again(self) -> None:
         """Look at everything anew: a disk has room again, say, and nobody tells."""
         self._verdicts.expire(time.monotonic())
         self.ensure("tried again")
+
+    def trust(self, trust: KeySets) -> None:
+        """Take bundles by other keys from now on, and look at all that was refused anew."""
+        self._bundles.renew(trust)
+        self._verdicts.renew(time.monotonic())
+        self.ensure("the fleet's keys have changed")
+
+    def powered(self) -> None:
+        """Look at the battery: what waited for it may go on, or has to wait from now on."""
+        power = self._document.schedule.power
+        before, self._postponed = (
+            self._postponed,
+            low(self._inner_loop.sample, power, self._postponed),
+        )
+        if bool(before) != bool(self._postponed):
+            self.ensure("the battery is low" if self._postponed else "plugged in or charged")
+
+    def use(self, cpus: tuple[int, ...], mask: tuple[int, ...] | None, cause: str) -> None:
+        """Plan with other CPUs from now on, and let the runners keep to them."""
+        self._cpus, self._mask = cpus, mask
+        self.ensure(cause)
 
     def happened(self, outcomes: tuple[Outcome, ...]) -> None:
         """Act on what the runners did."""
@@ -129,13 +184,39 @@ class Reconciler:
     def ensure(self, cause: str) -> None:
         """Bring what serves closer to what is desired; `cause` is said of whatever moves."""
         desired = self._document.desired
-        self._choices = () if desired is None else choose(desired, self._bundles, self._facts())
-        missing = tuple(dict.fromkeys(ref for c in self._choices for ref in c.missing))
-        self._fetcher.want(missing)
+        facts = self._facts()
+        choices = () if desired is None else choose(desired, self._bundles, facts)
+        self._choices = held(choices, self._running(), facts, self._postponed)
+        self._fetch()
         for choice in self._choices:
             self._book.note(choice)
         self._exchange(cause)
         self._tell()
+
+    def _fetch(self) -> None:
+        """Have fetched what is missing and may come now, and note what the rest waits for."""
+        self._orders = self._find_orders()
+        self._choices = tuple(explained(choice, self._reason) for choice in self._choices)
+        self._fetcher.limit(limits_of(self._document.schedule.downloads))
+        self._fetcher.want(self._orders.now, self._donors() if self._orders.now else ())
+
+    def _find_orders(self) -> Orders:
+        downloads, sample = self._document.schedule.downloads, self._inner_loop.sample
+        return orders_of(self._choices, self._store.fetched_bytes, downloads, sample)
+
+    def _reason(self, sha256: str) -> str:
+        """Say what an artifact waits for; empty: for nothing."""
+        if sha256 in self._orders.held:
+            return self._orders.reason
+        return self._rationed if sha256 in self._stalled else ""
+
+    def _donors(self) -> tuple[ArtifactRef, ...]:
+        """Return what may be here and have chunks in common with what is fetched."""
+        try:
+            return needed_artifacts(self._needed(), self._bundles)
+        except AgentError as error:
+            log.warning("cannot look for chunks that are here: %s", error)
+            return ()
 
     def _resume(self) -> None:
         """Go on with an exchange that had to wait for its time, or for a runner to leave."""
@@ -170,6 +251,10 @@ class Reconciler:
         """Return what answers now, with its bundles."""
         return tuple((one, self._bundles.bundle(one)) for one in self._running().serving)
 
+    def with_deaths(self, counted: tuple[CascadeStats, ...]) -> tuple[CascadeStats, ...]:
+        """Return a runner's statistics with what it cannot know: how often one died of them."""
+        return with_deaths(counted, self._deaths)
+
     # --- facts
 
     def _facts(self) -> Facts:
@@ -182,7 +267,9 @@ class Reconciler:
     def _waits(self) -> bool:
         """Whether something still comes in: one exchange for all of it is better than one each."""
         return any(
-            ref.sha256 not in self._stalled for choice in self._choices for ref in choice.missing
+            ref.sha256 not in self._stalled and ref.sha256 not in self._orders.held
+            for choice in self._choices
+            for ref in choice.missing
         )
 
     def _serve(self) -> tuple[DesiredCascade, ...]:
@@ -206,7 +293,9 @@ class Reconciler:
             )
             for cascade in cascades
         )
-        return Lineup(cascades, Assign(assignments=assignments, plans=self._plans(cascades)))
+        return Lineup(
+            cascades, Assign(assignments=assignments, plans=self._plans(cascades), mask=self._mask)
+        )
 
     def _is_roomy(self, cascades: tuple[DesiredCascade, ...]) -> bool:
         desired = self._document.desired
@@ -253,7 +342,7 @@ class Reconciler:
         if serving is not None:
             wanted = {choice.wanted.bundle.name for choice in self._choices}
             stay = tuple(c for c in serving.cascades if c.bundle.name in wanted)
-            self._swap.apply(self._plans(stay), cause)
+            self._swap.apply(self._plans(stay), cause, self._mask)
         if serving is None or not self._waits():
             self._swap.ensure(self._lineup(serve), roomy=self._is_roomy(serve))
         if self._swap.next is not None:
@@ -294,6 +383,7 @@ class Reconciler:
                 self._reject(cascade, wording.not_ready(cascade, READY_WITHIN_S))
         finding = inquire(self._ledger.now, died, oom=self._oom.rose(), now_ts=time.time())
         self._ledger.note(finding.ledger)
+        self._deaths.update(cascade.bundle for cascade in finding.blamed)
         self._announcer.died(finding.message)
 
     def _took_over(self, cascades: tuple[DesiredCascade, ...]) -> None:
@@ -304,15 +394,24 @@ class Reconciler:
         self._book.keep((*cascades, *wanted))
         self._collect()
 
-    def _collect(self) -> None:
-        """Delete what nothing that runs, is wanted or may be returned to needs."""
+    def _collect(self, *, partial: bool = False) -> None:
+        """Delete what nothing that runs, is wanted or may be returned to needs.
+
+        Args:
+            partial: only of what has not come whole.
+        """
         wanted = tuple(choice.wanted for choice in self._choices)
         if not all(self._bundles.has(cascade.bundle.artifact) for cascade in wanted):
             return  # what these need is not known yet, and may be here
-        running = self._running()
-        good = [c for kept in self._ledger.now.good.values() for c in kept]
-        needed = (*running.serving, *running.starting, *good, *wanted)
         try:
-            self._bundles.keep(kept_artifacts(needed, self._bundles))
+            kept = kept_artifacts(self._needed(), self._bundles)
+            self._bundles.keep(kept, partial=partial)
         except (AgentError, OSError) as error:
             log.warning("cannot look for artifacts that nobody needs: %s", error)
+
+    def _needed(self) -> tuple[DesiredCascade, ...]:
+        """Return what runs, is wanted or may be returned to."""
+        running = self._running()
+        good = [c for kept in self._ledger.now.good.values() for c in kept]
+        wanted = [choice.wanted for choice in self._choices]
+        return (*running.serving, *running.starting, *good, *wanted)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -33,12 +34,13 @@ class RunnerProcess:
     Args:
         listeners: descriptors of the listening sockets, which it inherits.
         post: takes what it says.
+        sysroot: the folder that has `proc` and `sys`, where it reads how much memory there is.
 
     Raises:
         ChildError: the process cannot be started.
     """
 
-    def __init__(self, listeners: Sequence[int], post: Post) -> None:
+    def __init__(self, listeners: Sequence[int], post: Post, sysroot: Path = Path("/")) -> None:
         self.id = next(_numbers)
         self._post = post
         self._blackbox = blackbox.create()
@@ -47,7 +49,7 @@ class RunnerProcess:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(_SEND_WITHIN_S, 0))
         with theirs:
             try:
-                self._process = _spawn(theirs.fileno(), listeners, self._blackbox)
+                self._process = _spawn(theirs.fileno(), listeners, self._blackbox, sysroot)
             except OSError as error:
                 ours.close()
                 os.close(self._blackbox)
@@ -91,10 +93,13 @@ class RunnerProcess:
         self._post(RunnerExited(self.id, code, suspects))
 
 
-def _spawn(control: int, listeners: Sequence[int], box: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    control: int, listeners: Sequence[int], box: int, sysroot: Path
+) -> subprocess.Popen[bytes]:
     """Start the process in a group of its own: a terminal's Ctrl-C is for the supervisor alone."""
     listen = [word for fd in listeners for word in ("--listen", str(fd))]
     words = ["--control", str(control), *listen, "--blackbox", str(box)]
+    words += ["--sysroot", str(sysroot)]
     return subprocess.Popen(  # noqa: S603 - our own module and numbers
         [sys.executable, "-m", "agent.runner", *words],
         stdin=subprocess.DEVNULL,

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from agent.processes.runners import Died
 from agent.reporting import wording
 from agent.storage.ledger import Ledger, Strike
+from protocols.bundle import BundleRef
 from protocols.desired import DesiredCascade
+from protocols.device import CascadeStats
 
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
 LIMIT = 2.0
@@ -91,6 +93,8 @@ class Finding:
     ledger: Ledger
     message: str
     condemned: tuple[DesiredCascade, ...]
+    blamed: tuple[DesiredCascade, ...]
+    """Who got a strike for it."""
 
 
 def inquire(ledger: Ledger, died: Died, *, oom: bool, now_ts: float) -> Finding:
@@ -124,6 +128,17 @@ def inquire(ledger: Ledger, died: Died, *, oom: bool, now_ts: float) -> Finding:
             death.how, tuple(c.bundle.name for c in suspects), ready=died.ready
         ),
         condemned,
+        suspects if weigh(death) else (),
+    )
+
+
+def with_deaths(
+    counted: tuple[CascadeStats, ...], deaths: Mapping[BundleRef, int]
+) -> tuple[CascadeStats, ...]:
+    """Return statistics with how often a runner died of each version, which it cannot count."""
+    known = {(ref.name, ref.version): count for ref, count in deaths.items()}
+    return tuple(
+        one.model_copy(update={"deaths": known.get((one.name, one.version), 0)}) for one in counted
     )
 
 

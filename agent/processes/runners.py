@@ -42,6 +42,7 @@ class Runner:
     cascades: tuple[DesiredCascade, ...]
     plans: tuple[CascadePlan, ...]
     deadline_s: float
+    mask: tuple[int, ...] | None = None
     since_s: float = 0.0
     ready: bool = False
     drained: bool = False

@@ -93,12 +93,14 @@ class Swap:
         if (self.leaving is None or roomy) and self._clock() >= self._not_before_s:
             self._start(lineup)
 
-    def apply(self, plans: tuple[CascadePlan, ...], cause: str) -> None:
-        """Give the serving runner new targets, if they are new."""
+    def apply(
+        self, plans: tuple[CascadePlan, ...], cause: str, mask: tuple[int, ...] | None = None
+    ) -> None:
+        """Give the serving runner new targets, or other CPUs, if they are new."""
         runner = self.serving
-        if runner is not None and runner.plans != plans:
-            runner.plans = plans
-            runner.child.send(Apply(plans=plans, cause=cause))
+        if runner is not None and (runner.plans, runner.mask) != (plans, mask):
+            runner.plans, runner.mask = plans, mask
+            runner.child.send(Apply(plans=plans, cause=cause, mask=mask))
 
     def ask_stats(self) -> bool:
         """Ask the serving runner for its statistics; false if there is none."""
@@ -219,8 +221,9 @@ class Swap:
             log.warning("%s", error)
             self._wait_longer()
             return
-        self.next = Runner(child, lineup.cascades, lineup.assign.plans, now + READY_WITHIN_S)
-        child.send(lineup.assign)
+        assign, ready_by_s = lineup.assign, now + READY_WITHIN_S
+        self.next = Runner(child, lineup.cascades, assign.plans, ready_by_s, assign.mask)
+        child.send(assign)
 
     def _drain_serving(self) -> None:
         if self.serving is None:

@@ -56,7 +56,12 @@ class Announcer:
     def phases(self, news: dict[str, tuple[DesiredCascade, News]]) -> None:
         """Tell of the cascades that have come into another phase, by cascade name."""
         for name, (cascade, (phase, message)) in news.items():
-            if (phase, message) != self._told.get(name) and (kind := _TOLD.get(phase)):
+            if (phase, message) == self._told.get(name):
+                continue
+            if phase == "verified" and message:
+                text = f"{wording.versioned(cascade)} {message}"
+                self._publisher.event("postponed", text, cascade=name)
+            elif kind := _TOLD.get(phase):
                 text = message or f"{wording.versioned(cascade)} is being fetched"
                 self._publisher.event(kind, text, cascade=name)
         self._told = {name: told for name, (_, told) in news.items()}

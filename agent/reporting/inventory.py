@@ -1,8 +1,9 @@
-"""What a device is: facts that do not change while the agent runs."""
+"""What a device is: facts that hardly ever change while the agent runs."""
 
 import importlib.metadata
 
 from agent.config import Config
+from agent.enrolment import read_enrolment
 from agent.sensors import Hardware
 from protocols.device import Inventory
 
@@ -42,9 +43,11 @@ def take_inventory(config: Config, hardware: Hardware, endpoints: tuple[str, ...
         kernel=hardware.kernel,
         pointer_bits=hardware.pointer_bits,
         cores=hardware.cores,
+        cores_source=hardware.cores_source,
         memory_mib=hardware.memory_mib,
         memory_limit_mib=hardware.memory_limit_mib,
         swap_mib=hardware.swap_mib,
         has_battery=hardware.has_battery,
         endpoints=endpoints,
+        enrolment=read_enrolment(config),
     )

@@ -166,6 +166,11 @@ def own_rss_mib() -> float | None:
         return None
 
 
+def synced_time_s() -> float | None:
+    """Return Unix time in seconds; None while nothing says that the clock is right."""
+    return time.time() if clock_synced() else None
+
+
 def clock_synced() -> bool | None:
     """Return whether the kernel calls its clock synchronized (adjtimex); None: it does not tell."""
     try:

@@ -7,6 +7,7 @@ from agent.config import Config
 from agent.inbox import Connected, Disconnected, Inbox, Received
 from agent.reporting.inventory import agent_version
 from agent.reporting.publisher import Publisher
+from agent.sensors.cores import Cores
 from protocols.device import Inventory, Status
 from protocols.link import Link, Will
 from protocols.profile import StageProfile
@@ -24,6 +25,7 @@ class Session:
         self.topics = Topics(config.fleet)
         self.desired_topic = self.topics.device(config.id, "desired")
         self.status_topic = self.topics.device(config.id, "status")
+        self.keys_topic = ""
         self._broker = config.session()
         self._will = Status(
             device=config.id, online=False, boot_id=uuid.uuid4().hex, version=agent_version()
@@ -54,6 +56,13 @@ class Session:
             f"answers at {where}"
         )
 
+    def follow_keys(self, version: int) -> None:
+        """Hear of the key set that follows this version: one topic, which need not be a filter."""
+        if self.keys_topic:
+            self._link.unsubscribe(self.keys_topic)
+        self.keys_topic = self.topics.keys(version + 1)
+        self._link.subscribe(self.keys_topic)
+
     def start(self) -> None:
         """Connect in the background, whenever the broker can be reached."""
         self._link.start()
@@ -66,8 +75,21 @@ class Session:
 
     def learned(self, profiles: tuple[StageProfile, ...]) -> None:
         """Say what has been measured of the models, now and at every later connection."""
-        self._inventory = self._inventory.with_(profiles=profiles)
-        self.publisher.describe(self._inventory)
+        self._describe(self._inventory.with_(profiles=profiles))
+
+    def uses(self, cores: Cores) -> None:
+        """Say which CPUs may be used, now and at every later connection."""
+        self._describe(self._inventory.with_(cores=cores.classes, cores_source=cores.source))
+
+    def found_battery(self) -> None:
+        """Say that the device has a battery: some are told of by a program, after the start."""
+        if not self._inventory.has_battery:
+            self._describe(self._inventory.with_(has_battery=True))
+
+    def _describe(self, inventory: Inventory) -> None:
+        if inventory != self._inventory:
+            self._inventory = inventory
+            self.publisher.describe(inventory)
 
     def disconnected(self, reason: str) -> None:
         """Keep what there is to say."""

@@ -31,6 +31,7 @@ class CascadePlan(Part):
     paused: str | None = Field(None, description="why requests get 503; null: they are answered")
     idle_unload_s: float | None = None
     one_at_a_time: bool = False
+    memory_floor_percent: float = Field(0.0, ge=0, description="what any load leaves available")
     threshold_index: int = Field(0, ge=0, description="into the certificate's ladder")
     certified: bool = True
     escalations_per_s: float | None = None
@@ -54,6 +55,9 @@ class Assign(Message):
     type: Literal["assign"] = "assign"
     assignments: tuple[Assignment, ...]
     plans: tuple[CascadePlan, ...]
+    mask: tuple[int, ...] | None = Field(
+        None, description="the CPUs that the supervisor itself may use; null: not known"
+    )
 
 
 class Apply(Message):
@@ -62,6 +66,7 @@ class Apply(Message):
     type: Literal["apply"] = "apply"
     plans: tuple[CascadePlan, ...]
     cause: str
+    mask: tuple[int, ...] | None = None
 
 
 class Take(Message):

@@ -1,13 +1,13 @@
 """The workers of one loaded stage: one, or replicas that take its requests side by side."""
 
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any
 
 from numpy.typing import NDArray
 
 from agent.runner.blackbox import BlackBox
-from agent.runner.worker import Job, Setting, Tensors, Worker
+from agent.runner.jobs import Job, JobQueue, Tensors
+from agent.runner.worker import Setting, Worker
 from protocols.inference.runtime import Model
 
 
@@ -32,8 +32,8 @@ class Crew:
     ) -> None:
         self.setting = setting
         self.users = 0
-        self._box = box
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._title, self._box = title, box
+        self._jobs = JobQueue()
         self._workers = tuple(
             Worker(title, opener, mine, box.claim(cascade), self._jobs)
             for mine in setting.workers()
@@ -59,10 +59,10 @@ class Crew:
 
         Raises:
             ModelError: the interpreter gave up.
+            StageError: it has been dismissed.
         """
         jobs = [Job(share) for share in _shares(samples, len(self._workers))]
-        for job in jobs:
-            self._jobs.put(job)
+        self._jobs.put(jobs)
         for job in jobs:
             job.done.acquire()
         for job in jobs:
@@ -70,8 +70,24 @@ class Crew:
                 raise job.error
         return [tensors for job in jobs for tensors in job.answers]
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether it answers nobody any more."""
+        return self._jobs.closed
+
+    def dismiss(self, why: str) -> None:
+        """Answer nobody any more; what is inside the interpreters is finished.
+
+        Any thread may do so at any time, and it wakes none: `turn_away` does.
+        """
+        self._jobs.close(f"cannot use {self._title}: it is unloaded ({why})")
+
+    def turn_away(self) -> None:
+        """Let what waits for a dismissed crew fail."""
+        self._jobs.turn_away()
+
     def stop(self) -> None:
-        """End the threads and drop their interpreters; nobody may be inside."""
+        """Dismiss it, wait for what is inside the interpreters, and drop them."""
         self._end(self._workers)
 
     @property
@@ -95,8 +111,8 @@ class Crew:
         return sum(worker.cpu_s() for worker in self._workers)
 
     def _end(self, started: Sequence[Worker]) -> None:
-        for _ in started:
-            self._jobs.put(None)
+        self.dismiss("its time is over")
+        self._jobs.end(len(started))
         for worker in started:
             worker.join()
         for worker in self._workers:

@@ -49,14 +49,3 @@ def give_back() -> None:
         _LIBC.malloc_trim(0)
     elif hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_BIONIC_PURGE, 0)
-
-
-def available_bytes() -> int | None:
-    """Return what the kernel says can be had without swapping (MemAvailable); None: unknown."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None

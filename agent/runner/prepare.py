@@ -10,19 +10,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import Assignment, CascadePlan, StageChanged, StageTarget
+from agent.runner.jobs import StageError, Tensors
+from agent.runner.room import NoRoomError, Room
 from agent.runner.serving import Cascade
-from agent.runner.stages import Emit, StageError, StageSlot
-from agent.runner.worker import Setting, Tensors
+from agent.runner.stages import Emit, StageSlot
+from agent.runner.worker import Setting
 from protocols.bundle import Bundle, Stage, Variant
 from protocols.inference.gate import top1
 from protocols.inference.runtime import ModelError
 from protocols.inference.tensors import TensorError, from_sample, hand_on, real
-
-_SPARE = 1.1
-"""Memory that a stage must find free before it is loaded only to be checked, times its need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +32,18 @@ class Golden:
 
 
 def prepare(
-    assignment: Assignment, plan: CascadePlan, box: BlackBox, emit: Emit, wake: Callable[[], None]
+    assignment: Assignment,
+    plan: CascadePlan,
+    box: BlackBox,
+    room: Room,
+    emit: Emit,
+    wake: Callable[[], None],
 ) -> Cascade:
     """Load every stage, check its answers to the golden samples, keep those that the plan keeps.
 
-    A stage that the plan keeps out of memory is loaded for the check and leaves again; where even
-    that does not fit into what is free now, it goes unchecked, and standard error says so.
+    A stage that the plan keeps out of memory is loaded for the check and leaves again. One that
+    there is no room for now goes unchecked, and standard error says so; if it is to be resident, it
+    is loaded later.
 
     Raises:
         StageError: "cannot ...": a file is missing, tensors differ from the manifest, or a stage
@@ -52,7 +56,7 @@ def prepare(
     held: list[StageChanged] = []
     slots = {
         name: StageSlot(
-            bundle.name, name, variant, _artifact(assignment, variant.artifact.sha256), box
+            bundle.name, name, variant, _artifact(assignment, variant.artifact.sha256), box, room
         )
         for name, variant in chosen.items()
     }
@@ -66,7 +70,7 @@ def prepare(
             slot.unload("rejected")
         raise
     for event in held:
-        if event.change == "loaded" and slots[event.stage].loaded:
+        if event.change == "failed" or (event.change == "loaded" and slots[event.stage].loaded):
             emit(event)
     for slot in slots.values():
         slot.emit = emit
@@ -85,22 +89,24 @@ def _prove(bundle: Bundle, plan: CascadePlan, slots: dict[str, StageSlot], golde
         target = targets.get(stage.name, StageTarget(name=stage.name, residence="out"))
         stays = target.residence == "resident" and not (plan.one_at_a_time and crowded)
         source = stage.reads.removeprefix("stage:")
-        if stage.reads != "request" and source not in outputs:
+        checked = stage.reads == "request" or source in outputs
+        if not checked:
             _skip(slot, f"{source}, which it reads, was not checked")
-        elif not stays and not _fits(slot.variant):
-            _skip(slot, f"it needs {slot.variant.needs.load_mib:.0f} MiB, which are not free")
-        else:
-            slot.load(Setting.of(target), "assigned")
-            inputs = _inputs(bundle, stage, slots, golden, outputs)
-            outputs[stage.name] = _run(slot, inputs)
-            _compare(bundle, slot, outputs[stage.name], golden)
-            if not stays:
-                slot.unload("checked")
-            crowded = crowded or stays
+        if not (checked or stays):
             continue
-        if stays:
-            slot.load(Setting.of(target), "assigned")
-            crowded = True
+        try:
+            slot.load(Setting.of(target), "assigned", plan.memory_floor_percent)
+        except NoRoomError as error:
+            _skip(slot, str(error))
+            if stays:
+                slot.report_failure(error, "assigned")
+            continue
+        if checked:
+            outputs[stage.name] = _run(slot, _inputs(bundle, stage, slots, golden, outputs))
+            _compare(bundle, slot, outputs[stage.name], golden)
+        if not stays:
+            slot.unload("checked")
+        crowded = crowded or stays
 
 
 def _inputs(
@@ -223,11 +229,6 @@ def _variant(assignment: Assignment, stage: Stage) -> Variant:
 
 def _artifact(assignment: Assignment, sha256: str) -> Path:
     return Path(assignment.folder) / sha256
-
-
-def _fits(variant: Variant) -> bool:
-    available = memory.available_bytes()
-    return available is None or available >= variant.needs.load_mib * memory.MIB * _SPARE
 
 
 def _skip(slot: StageSlot, why: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from agent.affinity import confine, get_cpus
 from agent.runner import memory, oip
 from agent.runner.blackbox import BlackBox
 from agent.runner.channel import Channel
@@ -35,9 +36,10 @@ from agent.runner.control import (
     ToRunner,
 )
 from agent.runner.http1 import Request, Response
+from agent.runner.jobs import StageError
 from agent.runner.prepare import prepare
+from agent.runner.room import Room
 from agent.runner.server import Server
-from agent.runner.stages import StageError
 from protocols.inference.runtime import load_runtime
 
 if TYPE_CHECKING:
@@ -49,14 +51,18 @@ _LONGEST_SLEEP_S = 3600.0
 class Runner:
     """One runner's life, from Assign to Drained.
 
-    Three threads beside the connections' and the stages': this one reads messages and answers at
-    once what can be; the mover loads and unloads, in the order of the messages; the tidier unloads
-    what has been idle.
+    Three threads beside the connections' and the stages': the listener reads messages and does at
+    once what can be, deciding by new plans too; the mover loads and unloads by what was decided
+    last; the tidier unloads what has been idle.
     """
 
-    def __init__(self, channel: Channel, listeners: list[socket.socket], box: BlackBox) -> None:
-        self._channel, self._listeners, self._box = channel, listeners, box
+    def __init__(
+        self, channel: Channel, listeners: list[socket.socket], box: BlackBox, room: Room
+    ) -> None:
+        self._channel, self._listeners, self._box, self._room = channel, listeners, box, room
+        self._deciding = threading.Lock()
         self._cascades: dict[str, Cascade] = {}
+        self._ordered: dict[str, tuple[CascadePlan, str]] = {}
         self._version = importlib.metadata.version("sluice")
         self._server = Server(self._answer, self._give_back)
         self._moves: queue.SimpleQueue[Assign | Apply] = queue.SimpleQueue()
@@ -88,7 +94,12 @@ class Runner:
 
     def _obey(self, message: ToRunner, fds: list[int]) -> None:
         match message:
-            case Assign() | Apply():
+            case Assign():
+                _keep_to(message.mask)
+                self._moves.put(message)
+            case Apply():
+                _keep_to(message.mask)
+                self._decide(message)
                 self._moves.put(message)
             case Take():
                 for listener in self._listeners:
@@ -141,26 +152,40 @@ class Runner:
             name = assignment.bundle.name
             plan = plans.get(name, CascadePlan(name=name, stages=(), paused="it has no plan yet"))
             try:
-                cascades[name] = prepare(assignment, plan, self._box, self._say, self._wake.set)
+                cascades[name] = prepare(
+                    assignment, plan, self._box, self._room, self._say, self._wake.set
+                )
             except StageError as error:
                 self._say(Rejected(cascade=name, message=str(error)))
             except Exception as error:  # noqa: BLE001 - the other cascades must not suffer
                 sys.stderr.write(traceback.format_exc())
                 why = f"{type(error).__name__}: {error}"
                 self._say(Rejected(cascade=name, message=f"cannot serve {name}: {why}"))
-        self._cascades = cascades
+        with self._deciding:
+            self._cascades = cascades
+            for name in cascades.keys() & self._ordered.keys():
+                cascades[name].set_plan(*self._ordered[name])
         memory.give_back()
         gc.freeze()  # what stands now stands for good: later collections need not look at it
         self._say(Ready())
 
+    def _decide(self, apply: Apply) -> None:
+        """Go by new plans from now on, whatever is being moved: what has to go is freed at once.
+
+        A cascade that is still being prepared goes by them as soon as it is.
+        """
+        with self._deciding:
+            for plan in apply.plans:
+                self._ordered[plan.name] = plan, apply.cause
+                if plan.name in self._cascades:
+                    self._cascades[plan.name].set_plan(plan, apply.cause)
+
     def _apply(self, apply: Apply) -> None:
-        """Take new plans: all decide anew at once, then memory is freed before it is taken."""
-        moved = [(self._cascades[p.name], p) for p in apply.plans if p.name in self._cascades]
-        for cascade, plan in moved:
-            cascade.set_plan(plan, apply.cause)
-        for cascade, _plan in moved:
+        """Move the stages by what has been decided: memory is freed before it is taken."""
+        moved = [self._cascades[p.name] for p in apply.plans if p.name in self._cascades]
+        for cascade in moved:
             cascade.shrink()
-        for cascade, _plan in moved:
+        for cascade in moved:
             cascade.grow()
 
     def _answer(self, request: Request) -> Response:
@@ -180,6 +205,15 @@ class Runner:
     def _say(self, message: FromRunner) -> None:
         with contextlib.suppress(OSError):  # the listener sees the end of the channel too
             self._channel.send(message)
+
+
+def _keep_to(mask: tuple[int, ...] | None) -> None:
+    """Use the supervisor's CPUs: whoever gives it others means its children too.
+
+    All threads move at once; the workers, pins included, are then set up anew for the mask.
+    """
+    if mask and mask != get_cpus():
+        confine(mask)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from agent.runner.cascade import Rules
 from agent.runner.control import StageTarget
 from agent.runner.crew import Crew
-from agent.runner.stages import StageError, StageSlot
+from agent.runner.jobs import StageError
+from agent.runner.room import RETRY_S, NoRoomError
+from agent.runner.stages import StageSlot
 from agent.runner.worker import Setting
 
 
@@ -27,6 +29,17 @@ class Residency:
         self.rules = rules
         self._wake = wake
         self._moving = threading.RLock()
+
+    def decide(self, rules: Rules) -> None:
+        """Go by other rules from now on; what waits for a stage that has to go fails at once.
+
+        It waits for nothing, not even for a move that is under way. `shrink` and `grow`, which
+        must follow, do the moving.
+        """
+        self.rules = rules
+        for slot, target in self._present(rules):
+            if target.residence == "out":
+                slot.dismiss(rules.cause)
 
     def usable(self, rules: Rules) -> set[int]:
         """Return the stages that may answer under some rules, loaded or not, by index."""
@@ -56,41 +69,56 @@ class Residency:
             slot.leave(crew)
 
     def shrink(self) -> None:
-        """Unload what the plan keeps out, and all but one where only one may stay."""
+        """Unload what the plan keeps out, and all but one where only one may stay.
+
+        The later stages leave first: they are the larger ones.
+        """
         with self._moving:
-            rules, kept = self.rules, False
-            for slot, target in self._present():
+            rules, kept, leaving = self.rules, False, list[StageSlot]()
+            for slot, target in self._present(rules):
                 if not slot.loaded:
                     continue
-                if target.residence == "out" or (rules.plan.one_at_a_time and kept):
-                    slot.unload(rules.cause)
+                crowds = rules.plan.one_at_a_time and kept
+                if target.residence == "out" or slot.dismissed or crowds:
+                    leaving.append(slot)
                 else:
                     kept = True
+            for slot in reversed(leaving):
+                slot.unload(rules.cause)
 
     def grow(self) -> None:
         """Give loaded stages their threads, and load what should be resident."""
         with self._moving:
             rules = self.rules
-            for slot, target in self._present():
-                try:
-                    if slot.loaded:
-                        self._retune(slot, target, rules)
-                    elif target.residence == "resident" and self._has_room(rules):
-                        slot.load(Setting.of(target), rules.cause)
-                except StageError as error:
-                    slot.report_failure(error, rules.cause)
+            for slot, target in self._present(rules):
+                if self.rules is not rules:
+                    return  # decided anew meanwhile: another move follows
+                with contextlib.suppress(StageError), _reported(slot, rules):
+                    self._suit(slot, target, rules)
 
     def tidy(self, now_s: float) -> float | None:
-        """Unload stages that have been idle too long; return when to look again."""
+        """Unload stages that have been idle too long, load those that there was no room for.
+
+        Returns:
+            when to look again; None: never.
+        """
         with self._moving:
-            rules, due = self.rules, list[float | None]()
-            idle_s = rules.plan.idle_unload_s
-            if idle_s is None:
-                return None
-            for slot, target in self._present():
-                if target.residence == "on_demand":
-                    due.append(slot.unload_if_unused(idle_s, now_s, rules.cause))
+            rules = self.rules
+            due = [self._tidied(slot, t, rules, now_s) for slot, t in self._present(rules)]
             return min((due_s for due_s in due if due_s is not None), default=None)
+
+    def _tidied(
+        self, slot: StageSlot, target: StageTarget, rules: Rules, now_s: float
+    ) -> float | None:
+        idle_s = rules.plan.idle_unload_s
+        if target.residence == "on_demand" and idle_s is not None:
+            return slot.unload_if_unused(idle_s, now_s, rules.cause)
+        due_s = slot.berth.due_s if target.residence == "resident" else None
+        if due_s is None or due_s > now_s:
+            return due_s
+        with contextlib.suppress(StageError), _reported(slot, rules, again=True):
+            self._suit(slot, target, rules)
+        return None if slot.berth.due_s is None else now_s + RETRY_S
 
     def _summon(self, at: int, slot: StageSlot) -> Crew:
         """Load a stage because a request needs it."""
@@ -98,38 +126,73 @@ class Residency:
             crew = slot.enter()
             if crew is not None:
                 return crew
-            rules = self.rules
-            if at not in self.usable(rules):
-                raise StageError(f"cannot use {slot.title}: {rules.cause}")
-            self._make_room(slot, rules)
+            rules = self._allowing(at, slot)
             try:
-                slot.load(Setting.of(rules.targets[at]), f"a request needs it; {rules.cause}")
-            except StageError as error:
-                slot.report_failure(error, rules.cause)
-                raise
+                with _reported(slot, rules):
+                    self._make_room(slot, Setting.of(rules.targets[at]), rules)
+                rules = self._allowing(at, slot)  # the others may have taken their time
+                with _reported(slot, rules):
+                    cause = f"a request needs it; {rules.cause}"
+                    floor_percent = rules.plan.memory_floor_percent
+                    slot.load(Setting.of(rules.targets[at]), cause, floor_percent)
+            finally:
+                self._wake()
             crew = slot.enter()
-        self._wake()
         if crew is None:
             raise StageError(f"cannot use {slot.title}: it has been unloaded")
         return crew
 
-    def _make_room(self, newcomer: StageSlot, rules: Rules) -> None:
-        if rules.plan.one_at_a_time:
-            for slot, _target in self._present():
-                slot.unload(f"makes room for {newcomer.name}; {rules.cause}")
+    def _allowing(self, at: int, slot: StageSlot) -> Rules:
+        """Return the rules of now, which let a stage be loaded.
 
-    def _has_room(self, rules: Rules) -> bool:
-        return not rules.plan.one_at_a_time or not any(s.loaded for s, _t in self._present())
+        Raises:
+            StageError: they do not.
+        """
+        rules = self.rules
+        if at not in self.usable(rules):
+            raise StageError(f"cannot use {slot.title}: {rules.cause}")
+        return rules
 
-    def _retune(self, slot: StageSlot, target: StageTarget, rules: Rules) -> None:
+    def _make_room(self, newcomer: StageSlot, setting: Setting, rules: Rules) -> None:
+        """Let the others leave where only one may be in memory, unless that would not be enough."""
+        if not rules.plan.one_at_a_time:
+            return
+        others = [slot for slot, _target in self._present(rules) if slot.loaded]
+        returning_mib = sum(slot.berth.loaded_mib or 0.0 for slot in others)
+        newcomer.berth.check(setting, rules.plan.memory_floor_percent, returning_mib)
+        for slot in others:
+            slot.give_way(f"makes room for {newcomer.name}; {rules.cause}")
+
+    def _suit(self, slot: StageSlot, target: StageTarget, rules: Rules) -> None:
+        """Bring a stage to where its target is, as far as that takes memory."""
+        setting, floor_percent = Setting.of(target), rules.plan.memory_floor_percent
+        if slot.loaded:
+            self._retune(slot, setting, rules)
+        elif target.residence == "resident" and not self._is_crowded(rules):
+            slot.load(setting, rules.cause, floor_percent)
+
+    def _is_crowded(self, rules: Rules) -> bool:
+        return rules.plan.one_at_a_time and any(s.loaded for s, _t in self._present(rules))
+
+    def _retune(self, slot: StageSlot, setting: Setting, rules: Rules) -> None:
         """Change threads; where only one stage may be in memory, two crews may not either."""
-        setting = Setting.of(target)
         if rules.plan.one_at_a_time and slot.differs(setting):
-            slot.unload(f"comes back with {setting.threads} threads; {rules.cause}")
+            slot.give_way(f"comes back with {setting.threads} threads; {rules.cause}")
         else:
-            slot.retune(setting, rules.cause)
+            slot.retune(setting, rules.cause, rules.plan.memory_floor_percent)
 
-    def _present(self) -> list[tuple[StageSlot, StageTarget]]:
+    def _present(self, rules: Rules) -> list[tuple[StageSlot, StageTarget]]:
         """Return the stages that are not dropped, with what the plan says of them."""
-        pairs = zip(self.slots, self.rules.targets, strict=True)
+        pairs = zip(self.slots, rules.targets, strict=True)
         return [(slot, target) for slot, target in pairs if slot is not None]
+
+
+@contextlib.contextmanager
+def _reported(slot: StageSlot, rules: Rules, *, again: bool = False) -> Iterator[None]:
+    """Report a load that fails; `again`: that there is still no room has been said."""
+    try:
+        yield
+    except StageError as error:
+        if not (again and isinstance(error, NoRoomError)):
+            slot.report_failure(error, rules.cause)
+        raise

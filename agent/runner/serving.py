@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from agent.runner.residency import Residency
 from agent.runner.stages import StageSlot, percentiles
 from agent.runner.walk import Answer, Route, Walk
 from agent.runner.worker import RECENT
-from protocols.device import CascadeStats
+from protocols.bundle import CONFIDENCE_BINS
+from protocols.device import CascadeStats, StageStats
+from protocols.inference.gate import confidence_bin
 from protocols.inference.tensors import TensorError
 
 
@@ -47,6 +49,7 @@ class Cascade:
         first = rules(self.bundle, self._variants, plan, "assigned")
         self._residency = Residency([slots.get(n) for n in self.stage_names], first, wake)
         self._route = Route(self.bundle, self._residency)
+        self._confidence = [0] * CONFIDENCE_BINS
 
     # --- what requests see
 
@@ -100,10 +103,13 @@ class Cascade:
     # --- what the supervisor orders
 
     def set_plan(self, plan: CascadePlan, cause: str) -> None:
-        """Decide by another plan from now on; `shrink` and `grow` then move the stages."""
+        """Decide by another plan from now on; `shrink` and `grow` then move the stages.
+
+        It waits for no move that is under way.
+        """
         with self._counting:
             self._bucket.reset(plan.escalations_per_s, time.monotonic())
-        self._residency.rules = rules(self.bundle, self._variants, plan, cause)
+        self._residency.decide(rules(self.bundle, self._variants, plan, cause))
         self._admission.set_plan(plan)
 
     def shrink(self) -> None:
@@ -125,7 +131,7 @@ class Cascade:
             return CascadeStats(
                 name=self.bundle.name,
                 version=self.bundle.version,
-                stages=tuple(slot.stats() for slot in self._residency.slots if slot is not None),
+                stages=tuple(self._stage_stats()),
                 answers=self._answers,
                 degraded=self._degraded,
                 refused=self._refused,
@@ -142,7 +148,7 @@ class Cascade:
         while True:
             now = self._residency.rules
             try:
-                return Walk(self._route, now, batch, self._pay).go()
+                return Walk(self._route, now, batch, self._pay, self._heed).go()
             except RefusedError:
                 if self._residency.rules is now:
                     raise
@@ -152,6 +158,19 @@ class Cascade:
             granted = self._bucket.take(wanted, time.monotonic())
             self._escalated += granted
         return granted
+
+    def _heed(self, confidence: float) -> None:
+        at = confidence_bin(confidence)
+        if at is not None:
+            with self._counting:
+                self._confidence[at] += 1
+
+    def _stage_stats(self) -> Iterator[StageStats]:
+        """Yield what every stage did; the first gate also how sure it was."""
+        for at, slot in enumerate(self._residency.slots):
+            if slot is not None:
+                counts = tuple(self._confidence) if at == self._route.first_gate else None
+                yield slot.stats().model_copy(update={"confidence": counts})
 
     def _count(self, answers: Sequence[Answer], took_ms: float) -> None:
         with self._counting:

@@ -11,47 +11,41 @@ from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import StageChanged
 from agent.runner.crew import Crew
+from agent.runner.jobs import StageError
+from agent.runner.room import RETRY_S, Berth, Room
 from agent.runner.worker import RECENT, Setting
 from protocols.bundle import TensorSpec, Variant
 from protocols.device import StageStats
-from protocols.errors import SluiceError
 from protocols.inference.runtime import Model, ModelError, open_model
 
 Emit = Callable[[StageChanged], None]
 Change = Literal["loaded", "unloaded", "threads", "failed"]
 
-RETRY_S = 5.0
-"""After a load has failed, the next try waits that long."""
-
 _BUSY_S = 0.1
 """A stage that is in use is not looked at again before."""
-
-
-class StageError(SluiceError):
-    """A stage cannot be loaded or cannot answer."""
 
 
 class StageSlot:
     """One stage of a running cascade: its crew of workers or none, and what it has done.
 
-    `load`, `unload` and `retune` are called under the cascade's own lock, one at a time;
-    `enter` and `leave` by any request.
+    `load`, `unload`, `give_way` and `retune` are called under the cascade's own lock, one at a
+    time; `enter` and `leave` by any request, `dismiss` by any thread.
     """
 
     def __init__(
-        self, cascade: str, name: str, variant: Variant, path: Path, box: BlackBox
+        self, cascade: str, name: str, variant: Variant, path: Path, box: BlackBox, room: Room
     ) -> None:
         self.name, self.variant = name, variant
         self.title = f"{cascade}/{name}"
         self.answers = 0
         self.used_s = time.monotonic()
+        self.berth = Berth(self.title, variant.needs.load_mib, room)
         self._cascade, self._path, self._box = cascade, path, box
         self.emit: Emit = _nobody
         self._crew: Crew | None = None
         self._leaving: Crew | None = None
         self._changed = threading.Condition()
         self._retry_s = 0.0
-        self._loaded_mib: float | None = None
         self._recent_ms: deque[float] = deque(maxlen=RECENT)
         self._runs = 0
         self._cpu_s = 0.0
@@ -61,9 +55,15 @@ class StageSlot:
         """Whether its model is in memory."""
         return self._crew is not None
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether its crew answers nobody any more and waits to be unloaded."""
+        crew = self._crew
+        return crew is not None and crew.dismissed
+
     def failing(self) -> bool:
         """Whether the last load failed so recently that it is not tried again."""
-        return time.monotonic() < self._retry_s
+        return time.monotonic() < max(self._retry_s, self.berth.due_s or 0.0)
 
     def differs(self, setting: Setting) -> bool:
         """Whether it is loaded and runs with another setting."""
@@ -84,28 +84,62 @@ class StageSlot:
             if not crew.users:
                 self._changed.notify_all()
 
-    def load(self, setting: Setting, cause: str) -> None:
+    def load(self, setting: Setting, cause: str, floor_percent: float) -> None:
         """Load the model and answer once; report what that took.
 
         Raises:
+            NoRoomError: it would leave less than that share of the memory.
             StageError: it does not load, or its tensors are not the manifest's.
         """
         began = time.perf_counter()
         with memory.moving:
+            self.berth.check(setting, floor_percent)
             before = memory.rss_bytes()
             crew = self._start(setting)
             after = memory.rss_bytes()
-        self._loaded_mib = max(0, after - before) / memory.MIB
+        loaded_mib = max(0, after - before) / memory.MIB
+        self.berth.measured(loaded_mib, setting)
         self.used_s = time.monotonic()
         with self._changed:
             self._crew = crew
-        self._report("loaded", setting.explained(cause), began, loaded_mib=self._loaded_mib)
+        self._report("loaded", setting.explained(cause), began, loaded_mib=loaded_mib)
+
+    def dismiss(self, cause: str) -> None:
+        """Answer nobody any more: the model may not stay. `unload` then returns its memory.
+
+        Who waits for a crew that is being replaced fails at once, so that nobody waits for them.
+        """
+        with self._changed:
+            if self._crew is not None:
+                self._crew.dismiss(cause)
+            leaving = self._leaving
+            if leaving is not None:
+                leaving.dismiss(cause)
+        if leaving is not None:
+            leaving.turn_away()
 
     def unload(self, cause: str) -> None:
-        """Let requests out, drop the model, return its memory, report how much came back."""
+        """Drop the model, return its memory, report how much came back.
+
+        Only what is inside the interpreter is waited for. What waits for it fails, but not before
+        the memory is back.
+        """
+        began = time.perf_counter()
+        crew = self._put(None)
+        if crew is None:
+            return
+        crew.dismiss(cause)
+        try:
+            self._drop(crew, cause, began)
+        finally:
+            crew.turn_away()
+
+    def give_way(self, cause: str) -> None:
+        """Unload it once all requests that are in it have been answered."""
         began = time.perf_counter()
         crew = self._put(None)
         if crew is not None:
+            self._let_out(crew)
             self._drop(crew, cause, began)
 
     def unload_if_unused(self, idle_s: float, now_s: float, cause: str) -> float | None:
@@ -121,19 +155,23 @@ class StageSlot:
         self._drop(crew, f"unused for {idle_s:g} s; {cause}", time.perf_counter())
         return None
 
-    def retune(self, setting: Setting, cause: str) -> None:
+    def retune(self, setting: Setting, cause: str, floor_percent: float) -> None:
         """Run with another setting from now on: a new crew beside the old one, then swap.
 
         Raises:
-            StageError: the new one does not load; the old one goes on.
+            NoRoomError: two crews would leave less than that share of the memory.
+            StageError: the new one does not load. In both cases the old one goes on.
         """
         began = time.perf_counter()
         if not self.differs(setting):
+            self.berth.due_s = None
             return
         with memory.moving:
+            self.berth.check(setting, floor_percent)
             fresh = self._start(setting)
         old = self._put(fresh)
         if old is not None:
+            self._let_out(old)
             cause = setting.explained(cause, old.setting)
             with memory.moving:
                 self._end(old)
@@ -163,7 +201,7 @@ class StageSlot:
             layout=crew.setting.layout if crew else None,
             threads=crew.setting.threads if crew else None,
             cpus=crew.cpus if crew else None,
-            loaded_mib=self._loaded_mib,
+            loaded_mib=self.berth.loaded_mib,
             answers=self.answers,
             runs=runs,
             p50_ms=p50,
@@ -195,12 +233,18 @@ class StageSlot:
         return model
 
     def _put(self, crew: Crew | None) -> Crew | None:
-        """Let new requests use another crew (None: none); return the old one, with nobody in."""
+        """Let new requests use another crew (None: none); return the old one."""
         with self._changed:
             old, self._crew = self._crew, crew
             self._leaving = old
-            self._changed.wait_for(lambda: old is None or not old.users)
         return old
+
+    def _let_out(self, crew: Crew) -> None:
+        """Wait until nobody is in a crew; one that is dismissed empties at once."""
+        with self._changed:
+            if crew.dismissed:  # before it left its place: see `dismiss`
+                crew.turn_away()
+            self._changed.wait_for(lambda: not crew.users)
 
     def _drop(self, crew: Crew, cause: str, began: float) -> None:
         with memory.moving:
@@ -212,12 +256,12 @@ class StageSlot:
         self._report("unloaded", cause, began, returned_bytes=returned)
 
     def _end(self, crew: Crew) -> None:
+        crew.stop()
         with self._changed:
             self._recent_ms.extend(crew.recent_ms)
             self._runs += crew.runs
             self._cpu_s += crew.cpu_s()
             self._leaving = None
-        crew.stop()
 
     def _report(
         self,

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from agent.runner.admission import RefusedError
 from agent.runner.cascade import Rules, Step, course, steps
+from agent.runner.jobs import StageError, Tensors
 from agent.runner.residency import Residency
-from agent.runner.stages import StageError, StageSlot
-from agent.runner.worker import Tensors
+from agent.runner.stages import StageSlot
 from protocols.bundle import Bundle, SampleSpec, TensorSpec
 from protocols.errors import SluiceError
 from protocols.inference.gate import confidence, probabilities
@@ -19,6 +19,9 @@ from protocols.inference.tensors import TensorError, from_sample, hand_on, real
 
 Pay = Callable[[int], int]
 """Takes how many samples want to go on and returns how many may."""
+
+Heed = Callable[[float], None]
+"""Takes how sure the first gate was of a sample."""
 
 
 class InferenceError(SluiceError):
@@ -44,6 +47,7 @@ class Route:
         self.steps: tuple[Step, ...] = steps(bundle.stages)
         self.gated = any(step.metric for step in self.steps)
         self.read = {step.source for step in self.steps}
+        self.first_gate = next((at for at, step in enumerate(self.steps) if step.metric), None)
 
 
 class Walk:
@@ -54,10 +58,15 @@ class Walk:
         rules: those that the request came in under.
         batch: [n, *sample shape]; see `serving.Cascade.answer`.
         pay: asked for every escalation.
+        heed: told how sure the first gate was, which sees every sample: later gates see a choice
+            that the thresholds have made.
     """
 
-    def __init__(self, route: Route, rules: Rules, batch: NDArray[Any], pay: Pay) -> None:
-        self._route, self._rules, self._batch, self._pay = route, rules, batch, pay
+    def __init__(
+        self, route: Route, rules: Rules, batch: NDArray[Any], pay: Pay, heed: Heed
+    ) -> None:
+        self._route, self._rules, self._batch = route, rules, batch
+        self._pay, self._heed = pay, heed
         self._pending = list(range(len(batch)))
         self._answers: dict[int, Answer] = {}
         self._outputs: dict[tuple[int, int], Tensors] = {}  # (stage, sample); what others read
@@ -116,8 +125,7 @@ class Walk:
         spec, scores = variant.outputs[variant.scores], tensors[variant.scores]
         if self._route.gated:
             values = probabilities(real(scores, spec), variant.score_kind, step.temperature)
-            threshold = self._rules.thresholds[at]
-            sure = step.metric is None or confidence(values, step.metric) >= threshold
+            sure = step.metric is None or self._is_sure(at, confidence(values, step.metric))
             values = values.reshape(output.shape)
         else:
             values, sure = _handed_on(slot, scores, spec, output), True
@@ -125,6 +133,11 @@ class Walk:
         self._paid.discard(sample)
         if sure:
             self._pending.remove(sample)
+
+    def _is_sure(self, at: int, confidence: float) -> bool:
+        if at == self._route.first_gate:
+            self._heed(confidence)
+        return confidence >= self._rules.thresholds[at]
 
     def _let_go_on(self) -> None:
         """Pay for the escalations; samples that are not paid for keep the answer they have."""

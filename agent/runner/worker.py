@@ -11,30 +11,22 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.affinity import get_cpus, get_nice, set_cpus, set_nice
+from agent.affinity import get_cpus, get_nice, set_cpus, set_nice, thread_ids
 from agent.runner.blackbox import Mark
 from agent.runner.control import StageTarget
+from agent.runner.jobs import Job, JobQueue, StageError
 from protocols.inference.runtime import Model, ModelError
 from protocols.schedule import Layout
-
-if TYPE_CHECKING:
-    from queue import SimpleQueue
-
-Tensors = list[NDArray[Any]]
 
 RECENT = 512
 """How many of the last answers percentiles are taken of."""
 
 _NICEST = 19
-_TASKS = Path("/proc/self/task")
 _CLOCK_OF_THREAD = 6
 
 
@@ -47,6 +39,8 @@ class Setting:
     nice: int
     asked_threads: int = field(compare=False)
     layout: Layout = "intra-op"
+    allowed: tuple[int, ...] = ()
+    """The CPUs of the process: in another mask a stage is set up anew, pins included."""
 
     @classmethod
     def of(cls, target: StageTarget) -> "Setting":
@@ -58,7 +52,8 @@ class Setting:
         mask = (allowed & set(target.cpus) if target.cpus is not None else set()) or allowed
         cpus = None if target.cpus is None else tuple(sorted(mask))
         threads = min(target.threads, len(mask))
-        return cls(threads, cpus, target.nice, target.threads, target.layout)
+        asked, allowed_now = target.threads, tuple(sorted(allowed))
+        return cls(threads, cpus, target.nice, asked, target.layout, allowed_now)
 
     def workers(self) -> "tuple[Setting, ...]":
         """Return the setting of each worker: of replicas, one thread each, on CPUs of their own."""
@@ -89,19 +84,6 @@ class Setting:
             set_nice(min(_NICEST, (get_nice() or 0) + self.nice))
 
 
-class Job:
-    """Samples for one worker, and its answer."""
-
-    __slots__ = ("answers", "done", "error", "samples")
-
-    def __init__(self, samples: Sequence[Sequence[NDArray[Any]]]) -> None:
-        self.samples = samples
-        self.answers: list[Tensors] = []
-        self.error: Exception | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
-
-
 class Worker:
     """A thread and its interpreter; it takes jobs from a queue that others may share.
 
@@ -110,7 +92,7 @@ class Worker:
         opener: opens the model with so many threads.
         setting: how it runs.
         mark: of the black box.
-        jobs: where its work comes from; None ends it.
+        jobs: where its work comes from.
     """
 
     def __init__(
@@ -119,7 +101,7 @@ class Worker:
         opener: Callable[[int], Model],
         setting: Setting,
         mark: Mark,
-        jobs: "SimpleQueue[Job | None]",
+        jobs: JobQueue,
     ) -> None:
         self.setting, self.mark = setting, mark
         self.recent_ms: deque[float] = deque(maxlen=RECENT)
@@ -130,6 +112,7 @@ class Worker:
         self._opened = Job(())
         self._thread_ids: tuple[int, ...] = ()
         self._cpu_before_s = 0.0
+        self._spent_s: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -145,7 +128,7 @@ class Worker:
             raise self._opened.error
 
     def join(self) -> None:
-        """Wait until it has taken its None and dropped its interpreter."""
+        """Wait until it has been sent home and has dropped its interpreter."""
         self._thread.join()
 
     def cpu_s(self) -> float:
@@ -154,6 +137,8 @@ class Worker:
         Loading is not in it, and neither is the work of the connections' threads (HTTP, JSON,
         gates). Pool threads spin for a moment after each answer; that is in it, as it is spent.
         """
+        if self._spent_s is not None:
+            return self._spent_s
         return max(0.0, sum(map(_clock_s, self._thread_ids)) - self._cpu_before_s)
 
     def _work(self) -> None:
@@ -164,10 +149,11 @@ class Worker:
         while (job := self._jobs.get()) is not None:
             self._run(model, job)
             del job  # the next wait must not keep its arrays
+        self._spent_s = self.cpu_s()  # a thread that has ended has no clock any more
         model.close()
 
     def _open(self) -> Model | None:
-        threads_before = _tasks()
+        threads_before = thread_ids()
         try:
             self.setting.take()
             with self.mark:
@@ -179,7 +165,7 @@ class Worker:
             return None
         own = threading.get_native_id()
         python = {thread.native_id for thread in threading.enumerate()}
-        self._thread_ids = (own, *(_tasks() - threads_before - python))
+        self._thread_ids = (own, *(thread_ids() - threads_before - python))
         self.cpus = self._placed()
         self._cpu_before_s = sum(map(_clock_s, self._thread_ids))
         return model
@@ -200,23 +186,16 @@ class Worker:
         try:
             with self.mark:
                 for sample in job.samples:
+                    self._jobs.check()  # a batch ends with the sample that is inside
                     began = time.perf_counter()
                     job.answers.append(model.run(sample))
                     self.recent_ms.append((time.perf_counter() - began) * 1e3)
                     self.runs += 1
-        except ModelError as error:
+        except (ModelError, StageError) as error:
             job.error = error
         except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits
             job.error = ModelError(self._thread.name, f"{type(error).__name__}: {error}", "run")
         job.done.release()
-
-
-def _tasks() -> set[int]:
-    """Return the ids of this process's threads; none where the system does not list them."""
-    try:
-        return {int(task.name) for task in _TASKS.iterdir()}
-    except OSError:
-        return set()
 
 
 def _clock_s(thread_id: int) -> float:

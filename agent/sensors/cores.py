@@ -2,28 +2,57 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from agent.placement import core_classes
+from agent.affinity import get_cpus
+from agent.placement import core_classes, knows
+from agent.sensors.midr import speeds_by_midr
 from agent.sensors.tree import Tree
-from protocols.device import CoreClass
+from protocols.device import CoreClass, CoreSource
 
 _CPUS = "sys/devices/system/cpu"
 
+Measure = Callable[[tuple[int, ...]], Mapping[int, float]]
+"""Takes CPU numbers and returns their speeds; none, if it cannot tell."""
 
-def read_cores(tree: Tree) -> tuple[CoreClass, ...]:
-    """Return the classes of the CPUs that may be used, the fastest first.
 
-    On the machine itself these are the CPUs of our own mask, of a scripted one those it lists.
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The classes of the CPUs that may be used, the fastest first, and whose word they are."""
+
+    classes: tuple[CoreClass, ...]
+    source: CoreSource | None
+
+
+def read_cores(tree: Tree, measure: Measure | None = None) -> Cores:
+    """Return the classes of the CPUs that may be used.
+
+    Args:
+        tree: the machine.
+        measure: asked where the machine's files say nothing of its CPUs, and there are several.
     """
-    cpus = read_cpus(tree)
-    if tree.is_real and hasattr(os, "sched_getaffinity"):
-        mask = os.sched_getaffinity(0)
-        cpus = tuple(cpu for cpu in cpus if cpu in mask) or tuple(mask)
-    return core_classes(
-        _of_each(tree, cpus, "cpu_capacity"),
-        _of_each(tree, cpus, "cpufreq/cpuinfo_max_freq"),
-        cpus,
-    )
+    cpus = allowed_cpus(tree)
+    max_khz = _of_each(tree, cpus, "cpufreq/cpuinfo_max_freq")
+    speeds: dict[CoreSource, Mapping[int, float]] = {
+        "cpu_capacity": _of_each(tree, cpus, "cpu_capacity"),
+        "cpuinfo_max_freq": max_khz,
+        "midr": speeds_by_midr(tree, cpus),
+    }
+    silent = not any(knows(speed, cpus) for speed in speeds.values())
+    if silent and measure is not None and len(cpus) > 1:
+        speeds["measured"] = measure(cpus)
+    return Cores(*core_classes(speeds, max_khz, cpus))
+
+
+def allowed_cpus(tree: Tree) -> tuple[int, ...]:
+    """Return the numbers of the CPUs that may be used now, in order.
+
+    On the machine itself those of the calling thread's mask, where the kernel leaves out those
+    that are offline; of a scripted machine those that are online.
+    """
+    mine = get_cpus() if tree.is_real else None
+    return mine or read_cpus(tree)
 
 
 def read_cpus(tree: Tree) -> tuple[int, ...]:
@@ -49,6 +78,6 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     return tuple(cpus)
 
 
-def _of_each(tree: Tree, cpus: tuple[int, ...], name: str) -> dict[int, int]:
+def _of_each(tree: Tree, cpus: tuple[int, ...], name: str) -> dict[int, float]:
     values = {cpu: tree.number(f"{_CPUS}/cpu{cpu}/{name}") for cpu in cpus}
-    return {cpu: int(value) for cpu, value in values.items() if value is not None and value > 0}
+    return {cpu: value for cpu, value in values.items() if value is not None and value > 0}

@@ -28,7 +28,11 @@ _FEWEST_FIELDS = 4
 
 @dataclass(frozen=True, slots=True)
 class CpuUse:
-    """Percent of all CPUs together, 0 to 100. None: not known."""
+    """Percent of all CPUs together, 0 to 100. None: not known.
+
+    `foreign_percent`: what others use, and what they would use if we did not. A process that spins
+    on one CPU and meets us there gets half of it: its use alone would fall as ours grows.
+    """
 
     percent: float | None = None
     own_percent: float | None = None
@@ -40,6 +44,7 @@ class _Counters:
     time_s: float
     machine: "_Machine | None"
     own_s: float | None
+    waited_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +92,14 @@ class CpuMeter:
             and "lxcfs" not in (self._tree.text("proc/self/mountinfo") or "")
         )
 
-    def read(self, now_s: float) -> CpuUse:
-        """Return the use since the reading before; nothing is known at the first one."""
-        after = _Counters(now_s, self._machine(), read_own_s(self._own_pids()))
+    def read(self, now_s: float, waited_s: float | None = None) -> CpuUse:
+        """Return the use since the reading before; nothing is known at the first one.
+
+        Args:
+            now_s: monotonic clock.
+            waited_s: how long, since the boot, some task had to wait for a CPU; None: not known.
+        """
+        after = _Counters(now_s, self._machine(), read_own_s(self._own_pids()), waited_s)
         if self._before is None:
             self._before = after
         elif not _too_soon(self._before, after):
@@ -112,12 +122,21 @@ class CpuMeter:
         own_percent = _own_percent(before, after, cpus)
         if percent is None or own_percent is None:
             return CpuUse(percent, own_percent)
-        return CpuUse(percent, own_percent, max(0.0, percent - own_percent))
+        foreign = max(0.0, percent - own_percent)
+        # Others want no more than as much again: it may be that we wait for ourselves.
+        withheld = min(foreign, own_percent, _waited_percent(before, after, cpus))
+        return CpuUse(percent, own_percent, foreign + withheld)
 
 
 def boottime_s() -> float:
     """Return the time since this machine's boot, sleep included, as the kernel itself tells it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def busy_s(tree: Tree) -> float | None:
+    """Return what all CPUs together have worked since the boot, in seconds; None: not told."""
+    machine = _parse_stat(tree.text("proc/stat") or "")
+    return machine.busy / os.sysconf("SC_CLK_TCK") if machine else None
 
 
 def read_own_s(pids: Iterable[int]) -> float | None:
@@ -177,6 +196,14 @@ def _own_percent(before: _Counters, after: _Counters, cpus: int) -> float | None
     if before.own_s is None or after.own_s is None or not cpus:
         return None
     return _percent(after.own_s - before.own_s, (after.time_s - before.time_s) * cpus)
+
+
+def _waited_percent(before: _Counters, after: _Counters, cpus: int) -> float:
+    """Return what others had to wait for: of two that share a CPU each waits half of the time."""
+    if before.waited_s is None or after.waited_s is None:
+        return 0.0
+    waited_s = (after.waited_s - before.waited_s) / 2
+    return _percent(waited_s, (after.time_s - before.time_s) * cpus)
 
 
 def _percent(part: float, whole: float) -> float:

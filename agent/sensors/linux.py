@@ -40,7 +40,8 @@ class Linux(Quiet):
 
     def read(self, now_s: float) -> Reading:
         """Read all files; CPU use is that since the reading before."""
-        cpu = self._cpu.read(now_s)
+        cpu_pressure = read_pressure(self._tree, "cpu")
+        cpu = self._cpu.read(now_s, cpu_pressure.some_s)
         memory = self._memory.read()
         memory_pressure = read_pressure(self._tree, "memory")
         power = self._power.read()
@@ -53,7 +54,7 @@ class Linux(Quiet):
             memory_total_mib=memory.total_mib,
             memory_available_mib=memory.available_mib,
             memory_available_percent=memory.available_percent,
-            psi_cpu_some_avg10=read_pressure(self._tree, "cpu").some_avg10,
+            psi_cpu_some_avg10=cpu_pressure.some_avg10,
             psi_memory_some_avg10=memory_pressure.some_avg10,
             psi_memory_full_avg10=memory_pressure.full_avg10,
             temperature_c=self._heat.temperature_c(),

@@ -70,9 +70,7 @@ class MemoryMeter:
         A group's files that are not in use are given up before anything is killed, so they count
         as available, as in MemAvailable.
         """
-        machine = self._machine()
-        groups = (self._group(version, folder) for version, folder in self._groups)
-        rooms = [room for room in (machine, *groups) if room is not None]
+        rooms = self._rooms()
         if not rooms:
             return Memory()
         return Memory(
@@ -81,11 +79,24 @@ class MemoryMeter:
             available_percent=min(100 * room.available / room.total for room in rooms),
         )
 
+    def left_percent(self, need_mib: float) -> float | None:
+        """Return what would be available, in percent, if so much more were taken; None: unknown.
+
+        Where several places limit us, each loses as much; the one that has the least left counts.
+        """
+        need = need_mib * _MIB
+        left = (100 * (room.available - need) / room.total for room in self._rooms())
+        return min(left, default=None)
+
     def limit_mib(self) -> float | None:
         """Return the tightest limit on our control group; None: there is none."""
         limits = (self._limit(version, folder) for version, folder in self._groups)
         tightest = min((limit for limit in limits if limit is not None), default=None)
         return None if tightest is None else tightest / _MIB
+
+    def _rooms(self) -> list[_Room]:
+        groups = (self._group(version, folder) for version, folder in self._groups)
+        return [room for room in (self._machine(), *groups) if room is not None]
 
     def _machine(self) -> _Room | None:
         info = read_meminfo_mib(self._tree)

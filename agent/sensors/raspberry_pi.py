@@ -36,7 +36,7 @@ class RaspberryPi:
         program = find_program("vcgencmd", environ)
         if program and _HAS_PMIC.match(tree.text(_MODEL) or "") and tree.has(_MAILBOX):
             self._command = Command(program, "pmic_read_adc", limit_s=pace.limit_s)
-            self._rails = Background("the PMIC's rails", self._take, pace)
+            self._rails = Background("the PMIC's rails", self.take, pace)
 
     def discover(self) -> None:
         """Look for the firmware's files again: drivers may load after us."""
@@ -70,6 +70,19 @@ class RaspberryPi:
         if self._command:
             self._command.close()
 
+    def take(self) -> Report:
+        """Read the rails once, and wait for them; nothing where there are none.
+
+        Raises:
+            SensorError: vcgencmd does not answer, or tells nonsense.
+        """
+        if self._command is None:
+            return Report(NOTHING)
+        watts = believable_w(rails_w(self._command.output()))
+        if watts is None:
+            raise SensorError("vcgencmd pmic_read_adc tells no volts and amperes")
+        return Report(Reading(power_w=watts, power_method="rail"))
+
     def _word(self) -> int | None:
         """Return the firmware's word, which it writes in hexadecimal."""
         text = self._tree.text(self._throttled) if self._throttled else None
@@ -86,14 +99,6 @@ class RaspberryPi:
         if word is not None:
             said.append(bool(word & _UNDERVOLT))
         return any(said) if said else None
-
-    def _take(self) -> Report:
-        if self._command is None:
-            return Report(NOTHING)
-        watts = believable_w(rails_w(self._command.output()))
-        if watts is None:
-            raise SensorError("vcgencmd pmic_read_adc tells no volts and amperes")
-        return Report(Reading(power_w=watts, power_method="rail"))
 
 
 def rails_w(text: str) -> float | None:

@@ -40,7 +40,7 @@ class Termux:
     def __init__(self, tree: Tree, environ: Mapping[str, str], pace: Pace = _PACE) -> None:
         program = find_program(_PROGRAM, environ) if is_termux(tree, environ) else None
         self._command = Command(program, limit_s=pace.limit_s) if program else None
-        self._battery = Background(_PROGRAM, self._take, pace) if program else None
+        self._battery = Background(_PROGRAM, self.take, pace) if program else None
 
     def discover(self) -> None:
         """Look for nothing: a phone stays one."""
@@ -58,7 +58,12 @@ class Termux:
         if self._command:
             self._command.close()
 
-    def _take(self) -> Report:
+    def take(self) -> Report:
+        """Ask for the battery once, and wait for it; nothing where nobody can be asked.
+
+        Raises:
+            SensorError: there is no answer, or it is nonsense.
+        """
         return Report(parse_battery(self._command.output())) if self._command else Report(NOTHING)
 
 

@@ -1,40 +1,36 @@
 """The artifact store: immutable files named by their SHA-256, and those that are still arriving.
 
-    STATE/artifacts/<sha256>        whole, verified, never written again
-    STATE/partial/<sha256>          its bytes so far, each chunk at its place
-    STATE/partial/<sha256>.have     one byte a chunk: 1 once the chunk is written
-
-A chunk's mark is written after its bytes. A power cut can still leave a mark without the bytes, so
-a file that was resumed and does not match is fetched once more from nothing before it is rejected.
+STATE/artifacts/<sha256>        whole, verified, never written again; chunk lists among them
+STATE/partial/<sha256>          its bytes so far, each chunk at its place
+STATE/partial/<sha256>.have     one byte a chunk: 1 once the chunk is written
 """
 
-import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
 
 from agent.errors import StoreError
-from agent.storage.files import sync_folder
+from agent.storage.files import DISK, Disk
+from agent.storage.partial import Partial, digest, read_marks
 from protocols.bundle import ArtifactRef
-from protocols.chunks import CHUNK_BYTES, check, chunk_count
-from protocols.errors import ArtifactError
+from protocols.chunks import CHUNK_BYTES, Digests, chunk_length, list_ref, with_lists
 
 log = logging.getLogger("sluice.store")
 
 _SPARE_BYTES = 4 << 20
 """What a download leaves free: the ledger must still be writable afterwards."""
 
-_READ_BYTES = 1 << 20
 _MIB = 1 << 20
+_BLOCK_BYTES = 512
+"""The unit of `st_blocks`."""
 
 
 class ArtifactStore:
     """The artifacts on this device's disk. Safe for one thread that writes and one that reads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disk: Disk = DISK) -> None:
+        self._disk = disk
         self.folder = root / "artifacts"
         self._partial = root / "partial"
         self._checked: set[str] = set()
@@ -53,7 +49,7 @@ class ArtifactStore:
             if path.stat().st_size != ref.size_bytes:
                 path.unlink()
                 return False
-            if ref.sha256 not in self._checked and _digest(path) != ref.sha256:
+            if ref.sha256 not in self._checked and digest(path) != ref.sha256:
                 log.warning("artifact %s on disk is damaged: it is dropped", ref.sha256[:12])
                 path.unlink()
                 return False
@@ -73,13 +69,39 @@ class ArtifactStore:
         except OSError as error:
             raise StoreError(f"cannot read artifact {ref.sha256[:12]}: {error}") from error
 
+    def digests(self, ref: ArtifactRef) -> Digests | None:
+        """Return what an artifact's chunks must be; None: nothing says so, or not here.
+
+        Raises:
+            ArtifactError: the list is not one of this artifact.
+        """
+        if ref.chunks is None:
+            return None
+        listed = list_ref(ref)
+        if listed is None:
+            return Digests(ref)
+        return Digests(ref, self.read(listed)) if self.has(listed) else None
+
+    def read_chunk(self, ref: ArtifactRef, number: int) -> bytes:
+        """Return a chunk of an artifact that is here, or fewer bytes where the file has no more.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            with (self.folder / ref.sha256).open("rb", buffering=0) as file:
+                file.seek(number * CHUNK_BYTES)
+                return file.read(chunk_length(ref, number))
+        except OSError as error:
+            raise StoreError(f"cannot read artifact {ref.sha256[:12]}: {error}") from error
+
     def check_room(self, refs: Iterable[ArtifactRef], what: str) -> None:
-        """Check that the disk has room for artifacts that are not here yet.
+        """Check that the disk has room for artifacts that are not here yet, and their chunk lists.
 
         Raises:
             StoreError: it has not.
         """
-        needed = sum(ref.size_bytes - self.fetched_bytes(ref) for ref in refs)
+        needed = sum(max(0, ref.size_bytes - self._taken_bytes(ref)) for ref in with_lists(refs))
         free = max(0, shutil.disk_usage(self.folder).free - _SPARE_BYTES)
         if needed > free:
             raise StoreError(
@@ -87,114 +109,63 @@ class ArtifactStore:
                 f"in {self.folder.parent}; make room there or deploy smaller variants"
             )
 
+    def reserve(self, refs: Iterable[ArtifactRef]) -> None:
+        """Take the room of all artifacts that are to come, before the first byte of any.
+
+        Raises:
+            StoreError: there is not enough, or the disk fails.
+        """
+        missing = [ref for ref in with_lists(refs) if not (self.folder / ref.sha256).exists()]
+        self.check_room(missing, "what is missing")
+        for ref in missing:
+            if self._taken_bytes(ref) < ref.size_bytes:
+                with self.partial(ref) as partial:
+                    partial.reserve()
+
     def fetched_bytes(self, ref: ArtifactRef) -> int:
         """Return how many of an artifact's bytes are here, whole or in part."""
         if (self.folder / ref.sha256).exists():
             return ref.size_bytes
-        marks = _read_marks(self._marks(ref))
+        marks = read_marks(self._marks(ref))
         return min(ref.size_bytes, marks.count(1) * CHUNK_BYTES)
 
-    def collect(self, keep: Iterable[str]) -> int:
-        """Delete every artifact, whole or partial, that is not to be kept; return bytes freed."""
+    def collect(self, keep: Iterable[str], *, partial: bool = False) -> int:
+        """Delete every artifact that is not to be kept; return bytes freed.
+
+        Args:
+            keep: digests.
+            partial: delete only what has not come whole.
+        """
         kept, freed = set(keep), 0
-        for folder in (self.folder, self._partial):
+        for folder in (self._partial,) if partial else (self.folder, self._partial):
             for path in folder.iterdir():
                 if path.name.split(".")[0] not in kept:
-                    freed += path.stat().st_blocks * 512
+                    freed += path.stat().st_blocks * _BLOCK_BYTES
                     path.unlink(missing_ok=True)
         return freed
 
-    def partial(self, ref: ArtifactRef) -> "Partial":
-        """Return the place where an artifact arrives; use it as a context manager."""
-        return Partial(self, ref, self._partial / ref.sha256, self._marks(ref))
+    def partial(self, ref: ArtifactRef, digests: Digests | None = None) -> Partial:
+        """Return the place where an artifact arrives; use it as a context manager.
 
-    def accept(self, ref: ArtifactRef, path: Path) -> None:
+        Args:
+            ref: the artifact.
+            digests: of its chunks, against which what has come before is checked anew.
+        """
+        return Partial(self._partial / ref.sha256, ref, digests, self._accept, self._disk)
+
+    def _accept(self, ref: ArtifactRef, path: Path) -> None:
         """Move a file whose bytes are verified and on disk to its place."""
-        path.replace(self.folder / ref.sha256)
-        sync_folder(self.folder)
+        self._disk.replace(path, self.folder / ref.sha256)
         self._checked.add(ref.sha256)
+
+    def _taken_bytes(self, ref: ArtifactRef) -> int:
+        """Return how much room an artifact has already."""
+        for folder in (self.folder, self._partial):
+            try:
+                return (folder / ref.sha256).stat().st_blocks * _BLOCK_BYTES
+            except OSError:
+                continue
+        return 0
 
     def _marks(self, ref: ArtifactRef) -> Path:
         return self._partial / f"{ref.sha256}.have"
-
-
-class Partial:
-    """An artifact that is arriving, chunk by chunk, in any order."""
-
-    def __init__(self, store: ArtifactStore, ref: ArtifactRef, path: Path, marks: Path) -> None:
-        self._store, self._ref = store, ref
-        self._path, self._marks_path = path, marks
-        self._count = chunk_count(ref.size_bytes)
-
-    def __enter__(self) -> Self:
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._marks = os.open(self._marks_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._failed(error) from error
-        whole = os.fstat(self._file).st_size
-        marks = _read_marks(self._marks_path)[: self._count]
-        self.have = frozenset(
-            n for n, mark in enumerate(marks) if mark == 1 and n * CHUNK_BYTES < whole
-        )
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        os.close(self._file)
-        os.close(self._marks)
-
-    def write(self, number: int, chunk: bytes) -> None:
-        """Put chunk `number` at its place.
-
-        Raises:
-            StoreError: the disk is full or fails.
-        """
-        try:
-            _write_all(self._file, chunk, number * CHUNK_BYTES)
-            _write_all(self._marks, b"\1", number)
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def finish(self) -> None:
-        """Verify the whole against its digest and move it into the store.
-
-        Raises:
-            ArtifactError: its bytes are others; they are dropped.
-            StoreError: the disk fails.
-        """
-        try:
-            size = os.fstat(self._file).st_size
-            check(self._ref, _digest(self._path), size)
-            os.fsync(self._file)
-            self._store.accept(self._ref, self._path)
-            self._marks_path.unlink(missing_ok=True)
-        except ArtifactError:
-            self._path.unlink(missing_ok=True)
-            self._marks_path.unlink(missing_ok=True)
-            raise
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: OSError) -> StoreError:
-        return StoreError(f"cannot store artifact {self._ref.sha256[:12]}: {error}")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _read_marks(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _write_all(file: int, content: bytes, at: int) -> None:
-    while content:
-        written = os.pwrite(file, content, at)
-        content, at = content[written:], at + written

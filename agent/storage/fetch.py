@@ -1,4 +1,4 @@
-"""Fetching artifacts, on a thread and an MQTT session that live only while something is missing."""
+"""Fetching artifacts, on a thread and over sessions that live only while something is missing."""
 
 import logging
 import random
@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from agent.errors import StoreError
-from agent.inbox import FetchDone, FetchFailed, FetchProgress
+from agent.errors import StoreError, WaitError
+from agent.inbox import FetchDone, FetchFailed, FetchProgress, FetchWaits
+from agent.storage.allowance import Limits, Order
 from agent.storage.artifacts import ArtifactStore
+from agent.storage.download import Courier, Terms
 from protocols.bundle import ArtifactRef
 from protocols.errors import ArtifactError, LinkError
 from protocols.link import Broker
@@ -21,8 +23,12 @@ log = logging.getLogger("sluice.fetch")
 _PROGRESS_EVERY_S = 0.5
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_JITTER_S_PER_MIB = 1.0
+"""What is small may come at once: spreading it gains nothing, and a person waits for it."""
 
-Post = Callable[[FetchDone | FetchFailed | FetchProgress], None]
+_MIB = 1 << 20
+
+Post = Callable[[FetchDone | FetchFailed | FetchProgress | FetchWaits], None]
 
 
 class CancelledError(Exception):
@@ -38,8 +44,9 @@ class Fetcher:
         device: for the session's name.
         store: where the artifacts go.
         post: takes the messages; called on the fetching thread.
+        terms: what downloads are bound to.
         jitter_s: the longest wait before a fetch begins; spreads a fleet.
-        give_up_s: silence after which an attempt is given up.
+        own: limits that hold beside those of the schedule.
     """
 
     def __init__(  # noqa: PLR0913 - what a fetch consists of
@@ -49,26 +56,38 @@ class Fetcher:
         device: str,
         store: ArtifactStore,
         post: Post,
+        terms: Terms,
         *,
         jitter_s: float,
-        give_up_s: float,
+        own: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self._broker, self._topics, self._device = broker, topics, device
-        self._store, self._post = store, post
-        self._jitter_s, self._give_up_s = jitter_s, give_up_s
-        self._wanted: tuple[ArtifactRef, ...] = ()
-        self._current: ArtifactRef | None = None
+        self._store, self._post, self._terms = store, post, terms
+        self._jitter_s, self._own = jitter_s, own
+        self._wanted: tuple[Order, ...] = ()
+        self._donors: tuple[ArtifactRef, ...] = ()
+        self._current: Order | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def want(self, refs: tuple[ArtifactRef, ...]) -> None:
-        """Fetch these, and no others from now on: what was under way and is not among them ends."""
+    def limit(self, limits: Limits) -> None:
+        """Keep to these limits, and to our own, from now on."""
+        self._terms.ration.limits = limits.stricter(self._own)
+
+    def want(self, orders: tuple[Order, ...], donors: tuple[ArtifactRef, ...] = ()) -> None:
+        """Fetch these, and no others from now on: what was under way and is not among them ends.
+
+        Args:
+            orders: what is wanted.
+            donors: artifacts that may be here, and have chunks in common with what is wanted.
+        """
         with self._changed:
-            if set(refs) == set(self._wanted) and (not refs or self._thread is not None):
+            self._donors = donors
+            if set(orders) == set(self._wanted) and (not orders or self._thread is not None):
                 return
-            self._wanted = refs
+            self._wanted = orders
             self._changed.notify()
-            if refs and self._thread is None:
+            if orders and self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
                 self._thread.start()
 
@@ -80,25 +99,35 @@ class Fetcher:
 
     def _run(self) -> None:
         try:
-            self._pause(random.uniform(0, self._jitter_s))  # noqa: S311 - spreads load, no secret
+            self._wait(random.uniform(0, self._longest_jitter_s()))  # noqa: S311 - spreads load
             self._work()
         finally:
             with self._changed:
                 if self._thread is threading.current_thread():
                     self._thread = None
 
+    def _longest_jitter_s(self) -> float:
+        size_bytes = sum(order.ref.size_bytes for order in self._wanted)
+        return min(self._jitter_s, size_bytes / _MIB * _JITTER_S_PER_MIB)
+
     def _work(self) -> None:
-        who = f"{self._topics.fleet}-{self._device}"
-        with Puller(self._broker, self._topics, who, self._is_cancelled) as puller:
+        courier = Courier(self._store, self._terms, self._puller, self._pause)
+        try:
             wait_s = _FIRST_WAIT_S
-            while (ref := self._next()) is not None:
-                if self._fetch(puller, ref):
+            while (order := self._next()) is not None:
+                if self._fetch(courier, order):
                     wait_s = _FIRST_WAIT_S
                 else:
-                    self._pause(wait_s)
+                    self._wait(wait_s)
                     wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        finally:
+            courier.close()
 
-    def _next(self) -> ArtifactRef | None:
+    def _puller(self) -> Puller:
+        who = f"{self._topics.fleet}-{self._device}"
+        return Puller(self._broker, self._topics, who, self._is_cancelled)
+
+    def _next(self) -> Order | None:
         """Return what to fetch now; with nothing to do the thread resigns."""
         with self._changed:
             if not self._wanted:
@@ -107,71 +136,69 @@ class Fetcher:
             self._current = self._wanted[0]
             return self._current
 
-    def _fetch(self, puller: Puller, ref: ArtifactRef) -> bool:
+    def _fetch(self, courier: Courier, order: Order) -> bool:
         """Fetch one artifact; return whether to go on at once."""
+        ref = order.ref
         try:
-            self._pull(puller, ref)
+            self._store.reserve(one.ref for one in self._wanted)
+            courier.get(order, self._donors, self._teller(ref))
         except CancelledError:
             return True
+        except WaitError as error:
+            if self._settle(order, last=True):
+                self._post(FetchWaits(ref, str(error)))
+            return False
         except (LinkError, OSError) as error:
-            if not self._settle(ref, last=True):
+            if not self._settle(order, last=True):
                 return True
             self._post(FetchFailed(ref, str(error)))
             return False
         except (ArtifactError, StoreError) as error:
-            if self._settle(ref):
+            if self._settle(order):
                 phase: Literal["rejected", "refused"]
                 phase = "rejected" if isinstance(error, ArtifactError) else "refused"
                 self._post(FetchFailed(ref, str(error), phase))
             return True
-        if self._settle(ref):
+        if self._settle(order):
             self._post(FetchDone(ref))
         return True
 
-    def _pull(self, puller: Puller, ref: ArtifactRef) -> None:
-        with self._store.partial(ref) as partial:
-            resumed = bool(partial.have)
-            sink = self._sink(ref, partial.write)
-            puller.pull(ref, sink, partial.have, self._give_up_s)
-            try:
-                partial.finish()
-            except ArtifactError:
-                if not resumed:
-                    raise
-                log.warning("artifact %s does not match after a resume", ref.sha256[:12])
-            else:
-                return
-        self._pull(puller, ref)  # what an earlier run left behind may have been torn by a power cut
-
-    def _sink(
-        self, ref: ArtifactRef, write: Callable[[int, bytes], None]
-    ) -> Callable[[int, bytes], None]:
+    def _teller(self, ref: ArtifactRef) -> Callable[[], None]:
         said = time.monotonic()
 
-        def sink(number: int, chunk: bytes) -> None:
+        def tell() -> None:
             nonlocal said
-            if self._is_cancelled():
-                raise CancelledError
-            write(number, chunk)
             if time.monotonic() - said >= _PROGRESS_EVERY_S:
                 said = time.monotonic()
                 self._post(FetchProgress(ref))
 
-        return sink
+        return tell
 
-    def _settle(self, ref: ArtifactRef, *, last: bool = False) -> bool:
-        """Take a reference off the list, or put it last; false if nobody wants it any more."""
+    def _settle(self, order: Order, *, last: bool = False) -> bool:
+        """Take an order off the list, or put it last; false if nobody wants it any more."""
         with self._changed:
-            if ref not in self._wanted:
+            if order not in self._wanted:
                 return False
-            rest = tuple(r for r in self._wanted if r != ref)
-            self._wanted = (*rest, ref) if last else rest
+            rest = tuple(one for one in self._wanted if one != order)
+            self._wanted = (*rest, order) if last else rest
             return True
 
     def _is_cancelled(self) -> bool:
         return self._current not in self._wanted
 
     def _pause(self, seconds: float) -> None:
+        """Wait in the middle of a fetch.
+
+        Raises:
+            CancelledError: nobody wants it any more.
+        """
+        if seconds:
+            with self._changed:
+                self._changed.wait_for(self._is_cancelled, seconds)
+        if self._is_cancelled():
+            raise CancelledError
+
+    def _wait(self, seconds: float) -> None:
         """Wait, or until something else is wanted."""
         with self._changed:
             before = self._wanted

@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from agent.errors import StoreError
-from agent.storage.files import write_atomically
+from agent.storage.files import DISK, Disk, write_atomically
 from protocols.desired import DesiredCascade
 from protocols.errors import MessageError
 from protocols.message import Message, Name, Part, Sha256
@@ -43,6 +43,15 @@ class Ledger(Message):
     )
     quarantined: dict[Sha256, str] = Field({}, description="bundle digest -> why")
     strikes: dict[Sha256, tuple[Strike, ...]] = {}
+    newest_ts: float = Field(0.0, description="of all accepted documents, Unix time: no earlier")
+
+    def has_served(self, sha256: str) -> bool:
+        """Whether the bundle of this digest has served well here."""
+        return any(
+            cascade.bundle.artifact.sha256 == sha256
+            for kept in self.good.values()
+            for cascade in kept
+        )
 
     def with_good(self, served: tuple[DesiredCascade, ...], wanted: frozenset[str]) -> "Ledger":
         """Return the ledger after cascades have taken over; those no longer wanted are forgotten.
@@ -66,11 +75,15 @@ class LedgerFile:
     must not stay dead for a disk error. `damage` then says so; empty: all is well.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
+        self._path, self._disk = path, disk
         self.damage = ""
         self.now = self._written = self._read()
         self._failing = False
+
+    def has_served(self, sha256: str) -> bool:
+        """Whether the bundle of this digest has served well here."""
+        return self.now.has_served(sha256)
 
     def write(self, ledger: Ledger) -> None:
         """Make a ledger last before this returns.
@@ -80,7 +93,7 @@ class LedgerFile:
         """
         if ledger != self._written:
             try:
-                write_atomically(self._path, ledger.encode())
+                write_atomically(self._path, ledger.encode(), self._disk)
             except OSError as error:
                 raise StoreError(f"cannot write {self._path}: {error.strerror}") from error
         self.now = self._written = ledger

@@ -1,7 +1,7 @@
 """What the tuner has measured, on disk."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +42,10 @@ class ProfileFile:
         self._all: tuple[StageProfile, ...] = ()
         self.reload()
 
+    def use(self, cpus: Iterable[int]) -> None:
+        """Hold for another mask from now on."""
+        self._here = (*self._here[:2], frozenset(cpus))
+
     @property
     def valid(self) -> tuple[StageProfile, ...]:
         """Those that hold for this runtime, kernel and mask, newest first."""
@@ -51,20 +55,18 @@ class ProfileFile:
             if (profile.key.runtime, profile.key.kernel, frozenset(profile.key.cpus)) == self._here
         )
 
-    def reload(self) -> bool:
-        """Read the file if another process has written it; return whether it has."""
+    def reload(self) -> None:
+        """Read the file if another process has written it."""
         try:
             written_ns = self._path.stat().st_mtime_ns
             if written_ns == self._read_ns:
-                return False
+                return
             self._all = Profiles.decode(self._path.read_bytes()).profiles
             self._read_ns = written_ns
         except FileNotFoundError:
-            return False
+            return
         except (OSError, MessageError) as error:
             log.warning("%s; the models are measured again", error)
-            return False
-        return True
 
     def put(self, profile: StageProfile) -> None:
         """Take a profile in the place of an older one of the same key, and write the file.

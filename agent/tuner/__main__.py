@@ -11,17 +11,21 @@ from pathlib import Path
 
 from agent.runner import blackbox, memory
 from agent.runner.blackbox import BlackBox
+from agent.sensors.power_now import PowerReader
 from agent.tuner import halving
 from agent.tuner.candidates import Candidate, candidates, pipelines
+from agent.tuner.energy import by_one_method
 from agent.tuner.halving import FINAL, Effort
+from agent.tuner.power_watch import PowerWatch
 from agent.tuner.request import Begun, Failed, Line, Measured, TuneModel, TuneRequest
 from agent.tuner.trial import Subject, Trial
 from protocols.inference.runtime import ModelError
-from protocols.profile import LayoutRun, ProfileKey, StageProfile
+from protocols.profile import Energy, LayoutRun, ProfileKey, StageProfile
 
 log = logging.getLogger("sluice.tuner")
 
 Say = Callable[[Line], None]
+Pairs = list[tuple[Subject, Candidate]]
 
 
 def main() -> None:
@@ -38,20 +42,29 @@ def tune(request: TuneRequest, say: Say) -> None:
 
     A model's profile is said once it is complete: with its pipelines, where it is part of a chain.
     """
-    trial = Trial(BlackBox(blackbox.create()), watts_per_cpu=request.watts_per_cpu)
+    trial = Trial(BlackBox(blackbox.create()))
+    power = _power_watch(request)
     models = {model.artifact: model for model in request.models}
-    beside = dict(_pipelines(trial, request, models, say))
+    beside = dict(_pipelines(trial, power, request, models, say))
     for artifact, model in models.items():
         say(Begun(artifact=artifact))
         try:
-            runs = _alone(trial, request, model)
+            runs = _alone(trial, power, request, model)
         except ModelError as error:
             say(Failed(artifact=artifact, message=str(error)))
             continue
         say(Measured(profile=_profile(request, artifact, [*runs, *beside.get(artifact, [])])))
 
 
-def _alone(trial: Trial, request: TuneRequest, model: TuneModel) -> list[LayoutRun]:
+def _power_watch(request: TuneRequest) -> PowerWatch | None:
+    """Return what watches the device's power; None: nothing tells it."""
+    reader = PowerReader(Path(request.sysroot), request.providers)
+    return None if reader.method is None else PowerWatch(reader, reader.method)
+
+
+def _alone(
+    trial: Trial, power: PowerWatch | None, request: TuneRequest, model: TuneModel
+) -> list[LayoutRun]:
     subject = _subject(model)
     # The first load of a process brings the interpreter's library in, which is nobody's need.
     trial.measure(subject, Candidate("intra-op", 1, None), Effort(1, 0.0))
@@ -66,23 +79,52 @@ def _alone(trial: Trial, request: TuneRequest, model: TuneModel) -> list[LayoutR
     found = halving.run(candidates(request.cores), measure)
     if not found:
         raise ModelError(model.artifact[:12], "it runs in no layout", "tune")
-    return list(found.values())
+    energies = _energies(trial, power, [[(subject, one)] for one in found])
+    return _with_energy(list(found.values()), energies)
 
 
 def _pipelines(
-    trial: Trial, request: TuneRequest, models: dict[str, TuneModel], say: Say
+    trial: Trial,
+    power: PowerWatch | None,
+    request: TuneRequest,
+    models: dict[str, TuneModel],
+    say: Say,
 ) -> Iterator[tuple[str, list[LayoutRun]]]:
     """Measure every chain as a pipeline; yield by artifact the run of the best dealing of CPUs."""
     for chain in request.chains:
         say(Begun(artifact=chain[0]))
         best: list[LayoutRun] = []
+        best_pairs: Pairs = []
         for dealt in pipelines(len(chain), request.cores):
             pairs = [(_subject(models[part]), one) for part, one in zip(chain, dealt, strict=True)]
             with contextlib.suppress(ModelError):  # said when the model is measured alone
                 runs = trial.measure_beside(pairs, FINAL)
                 if not best or runs[0].answers_per_s > best[0].answers_per_s:
-                    best = runs
+                    best, best_pairs = runs, pairs
+        with contextlib.suppress(ModelError):
+            best = _with_energy(best, _energies(trial, power, [best_pairs] if best else []))
         yield from ((part, [run]) for part, run in zip(chain, best, strict=False))
+
+
+def _energies(
+    trial: Trial, power: PowerWatch | None, tries: Sequence[Pairs]
+) -> list[Energy] | None:
+    """Return the energy of an answer of every try's models; None: of some it is not known."""
+    if power is None or not tries:
+        return None
+    found, idle_w = list[Energy](), power.idle_w()
+    for pairs in tries:
+        energies = trial.measure_energy(pairs, power, idle_w)
+        if energies is None:
+            return None
+        found += energies
+    return found
+
+
+def _with_energy(runs: list[LayoutRun], energies: list[Energy] | None) -> list[LayoutRun]:
+    if energies is None:
+        return runs
+    return [run.with_(energy=one) for run, one in zip(runs, energies, strict=True)]
 
 
 def _subject(model: TuneModel) -> Subject:
@@ -92,7 +134,8 @@ def _subject(model: TuneModel) -> Subject:
 def _profile(request: TuneRequest, artifact: str, runs: Sequence[LayoutRun]) -> StageProfile:
     mask = tuple(sorted(cpu for group in request.cores for cpu in group.cpus))
     key = ProfileKey(artifact=artifact, runtime=request.runtime, kernel=request.kernel, cpus=mask)
-    return StageProfile(key=key, measured_ts=time.time(), runs=tuple(runs))
+    comparable = by_one_method(runs, request.watts_per_cpu)
+    return StageProfile(key=key, measured_ts=time.time(), runs=comparable)
 
 
 def _print(line: Line) -> None:

@@ -30,6 +30,8 @@ class TuneRequest(Message):
     runtime: str
     kernel: str | None = None
     watts_per_cpu: float | None = Field(None, gt=0)
+    sysroot: str = Field("/", description="where the device's power is read")
+    providers: tuple[str, ...] = Field((), description="of the user's, that may tell its power")
 
 
 class Begun(Part):

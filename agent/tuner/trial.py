@@ -18,7 +18,9 @@ from agent.runner.crew import Crew
 from agent.runner.stages import percentiles
 from agent.runner.worker import Setting
 from agent.tuner.candidates import Candidate
+from agent.tuner.energy import extra_w
 from agent.tuner.halving import Effort
+from agent.tuner.power_watch import PowerWatch, within
 from protocols.bundle import TensorSpec
 from protocols.inference.runtime import Model, ModelError, open_model
 from protocols.profile import Energy, LayoutRun
@@ -51,11 +53,10 @@ class Trial:
 
     Args:
         box: where the process marks that it is inside an interpreter.
-        watts_per_cpu: what one busy CPU takes, as the owner says; None: energy is not known.
     """
 
-    def __init__(self, box: BlackBox, watts_per_cpu: float | None = None) -> None:
-        self._box, self._watts_per_cpu = box, watts_per_cpu
+    def __init__(self, box: BlackBox) -> None:
+        self._box = box
 
     def measure(self, subject: Subject, candidate: Candidate, effort: Effort) -> LayoutRun:
         """Measure one model by itself.
@@ -79,33 +80,59 @@ class Trial:
         with contextlib.ExitStack() as stack:
             loaded = [stack.enter_context(_loaded(*pair, self._box)) for pair in pairs]
             _answer(loaded, effort)
-            runs = [self._summed_up(one) for one in loaded]
+            runs = [_summed_up(one) for one in loaded]
         pace = min(run.answers_per_s for run in runs)
         return [run.with_(answers_per_s=pace) for run in runs]
 
-    def _summed_up(self, one: "_Loaded") -> LayoutRun:
-        times = sorted(one.times_ms)
-        p50_ms, p95_ms = percentiles(times)
-        cpu_ms = 1e3 * one.cpu_s / len(times)
-        per_s = len(times) / one.wall_s
-        return LayoutRun(
-            layout=one.candidate.layout,
-            threads=one.candidate.threads,
-            cpus=one.candidate.cpus,
-            count=len(times),
-            p50_ms=_short(p50_ms or 0.0),
-            p95_ms=_short(p95_ms or 0.0),
-            answers_per_s=_short(per_s),
-            cpu_ms=_short(cpu_ms),
-            load_ms=_short(one.load_ms),
-            peak_rss_mib=_short(one.peak_mib),
-            energy=self._energy(cpu_ms),
-        )
+    def measure_energy(
+        self, pairs: Sequence[tuple[Subject, Candidate]], watch: PowerWatch, idle_w: Sequence[float]
+    ) -> list[Energy] | None:
+        """Let models work as in `measure_beside` while the power is watched.
 
-    def _energy(self, cpu_ms: float) -> Energy | None:
-        if self._watts_per_cpu is None:
+        What the device takes beyond idling is shared by CPU time among models that work at once.
+
+        Args:
+            pairs: models, and how each runs.
+            watch: of the device's power.
+            idle_w: its readings while nothing ran.
+
+        Returns:
+            The energy of an answer of each; None: it does not stand out.
+
+        Raises:
+            ModelError: one does not load or does not answer.
+        """
+        with contextlib.ExitStack() as stack:
+            loaded = [stack.enter_context(_loaded(*pair, self._box)) for pair in pairs]
+            with watch.watching() as readings:
+                _answer(loaded, Effort(1, watch.span.seconds))
+        begin_s = max(one.began_s for one in loaded) + watch.span.settle_s
+        end_s = min(one.began_s + one.wall_s for one in loaded)
+        more_w = extra_w(idle_w, within(readings, begin_s, end_s))
+        busy_s = sum(one.cpu_s for one in loaded)
+        if more_w is None or busy_s <= 0:
             return None
-        return Energy(joules=_short(cpu_ms / 1e3 * self._watts_per_cpu), method="model")
+        shares = [one.cpu_s / busy_s * one.wall_s / len(one.times_ms) for one in loaded]
+        return [Energy(joules=_short(more_w * share), method=watch.method) for share in shares]
+
+
+def _summed_up(one: "_Loaded") -> LayoutRun:
+    times = sorted(one.times_ms)
+    p50_ms, p95_ms = percentiles(times)
+    cpu_ms = 1e3 * one.cpu_s / len(times)
+    per_s = len(times) / one.wall_s
+    return LayoutRun(
+        layout=one.candidate.layout,
+        threads=one.candidate.threads,
+        cpus=one.candidate.cpus,
+        count=len(times),
+        p50_ms=_short(p50_ms or 0.0),
+        p95_ms=_short(p95_ms or 0.0),
+        answers_per_s=_short(per_s),
+        cpu_ms=_short(cpu_ms),
+        load_ms=_short(one.load_ms),
+        peak_rss_mib=_short(one.peak_mib),
+    )
 
 
 class _Loaded:
@@ -115,7 +142,7 @@ class _Loaded:
         self._before_bytes = before_bytes
         self.candidate = candidate
         self.times_ms = list[float]()
-        self.load_ms = self.cpu_s = self.wall_s = self.peak_mib = 0.0
+        self.load_ms = self.cpu_s = self.began_s = self.wall_s = self.peak_mib = 0.0
         self._crew, self._inputs = crew, inputs
         self._error: Exception | None = None
         self._lock = threading.Lock()
@@ -137,7 +164,7 @@ class _Loaded:
             raise self._error
 
     def _begin(self) -> None:
-        self._began_s, self._cpu_before_s = time.perf_counter(), self._crew.cpu_s()
+        self.began_s, self._cpu_before_s = time.perf_counter(), self._crew.cpu_s()
 
     def _ask(self, start: threading.Barrier, count: int, seconds: float) -> None:
         try:
@@ -148,7 +175,7 @@ class _Loaded:
             return
         with self._lock:
             self.times_ms += times
-            self.wall_s = time.perf_counter() - self._began_s
+            self.wall_s = time.perf_counter() - self.began_s
             self.cpu_s = self._crew.cpu_s() - self._cpu_before_s
 
     def _asked(self, start: threading.Barrier, count: int, seconds: float) -> list[float]:

@@ -9,7 +9,7 @@ from agent.storage.profiles import ProfileFile
 from agent.tuner import when
 from agent.tuner.process import TunerProcess
 from agent.tuner.request import Begun, Failed, Measured, TuneModel, TuneRequest
-from protocols.device import CascadeStats, Rungs, Sample, StageStats
+from protocols.device import CascadeStats, CoreClass, Rungs, Sample, StageStats
 from protocols.profile import LayoutRun, StageProfile
 
 log = logging.getLogger("sluice.tuner")
@@ -119,9 +119,15 @@ class Tuning:
             self._memo = when.failed(self._memo, self._inside, now_s)
         self._inside = None
 
-    def reload(self) -> bool:
-        """Take what `sluice-agent tune` has written; return whether there is something new."""
-        return self._profiles.reload()
+    def reload(self) -> None:
+        """Take what `sluice-agent tune` has written."""
+        self._profiles.reload()
+
+    def use(self, cores: tuple[CoreClass, ...]) -> None:
+        """Measure other CPUs from now on; what runs is of the old ones."""
+        self.stop("other CPUs may be used")
+        self._blank = self._blank.with_(cores=cores)
+        self._profiles.use(cpu for group in cores for cpu in group.cpus)
 
     def stop(self, why: str = "the agent stops") -> None:
         """End what runs: the rest is measured another time."""
@@ -162,7 +168,8 @@ def _summary(profile: StageProfile) -> str:
 def run_words(run: LayoutRun) -> str:
     """Say a measurement in a few words, for people."""
     where = "" if run.cpus is None else f" on CPUs {','.join(map(str, run.cpus))}"
+    spent = "" if run.energy is None else f", {run.energy.joules:g} J ({run.energy.method})"
     return (
         f"{run.threads} x {run.layout}{where}: p95 {run.p95_ms:g} ms, "
-        f"{run.answers_per_s:g} answers/s, {run.cpu_ms:g} CPU-ms"
+        f"{run.answers_per_s:g} answers/s, {run.cpu_ms:g} CPU-ms{spent}"
     )

@@ -13,18 +13,24 @@ import typer
 from typer.core import TyperGroup
 
 from controller.cli import (
+    audit,
     broker,
+    broker_config,
     cascade,
     cascade_calibrate,
     cascade_eval,
+    cascade_export,
     cascade_search,
     demo,
     deploy,
     deployment,
     device,
+    device_record,
+    device_roster,
     doctor,
     events,
     keygen,
+    keys,
     model,
     model_advise,
     model_bench,
@@ -44,8 +50,11 @@ from controller.cli import (
     model_wire,
     pins,
     plan,
+    rollout,
     schedule,
     serve,
+    signing,
+    simulate,
     top,
 )
 from controller.cli.context import Globals
@@ -55,7 +64,7 @@ BUILD, DEPLOY = "Build and sign", "Deploy"
 SEE, PIN, RUN = "See", "Override the planner", "Run"
 MEASURE, LIGHTEN, TRAIN = "Measure", "Make smaller", "Make smaller, with training"
 
-_WITH_VALUE = frozenset({"--home", "--broker", "--fleet"})
+_WITH_VALUE = frozenset({"--home", "--broker", "--fleet", "--key"})
 
 
 class _Ctl(TyperGroup):
@@ -114,6 +123,19 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
         raise typer.Exit
 
 
+def _check_no_password(ctx: typer.Context, broker: str) -> None:
+    """Refuse what `ps` would show to everybody; the environment is the user's own."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    source = ctx.get_parameter_source("broker")
+    if urlsplit(broker).password and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter(
+            "no password on a command line, where `ps` shows it: put it into password_file of "
+            "config.toml, or the URL into $SLUICE_BROKER",
+            param_hint="--broker",
+        )
+
+
 @app.callback()
 def _globals(
     ctx: typer.Context,
@@ -129,6 +151,10 @@ def _globals(
     fleet: Annotated[
         str | None, typer.Option(envvar="SLUICE_FLEET", metavar="NAME", help="Which fleet.")
     ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="A private key elsewhere; repeatable."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     _show_version: Annotated[
         bool,
@@ -139,7 +165,9 @@ def _globals(
 
     A first round: ctl keygen, ctl broker, ctl serve; ctl model add; ctl cascade build; ctl deploy.
     """
-    ctx.obj = Globals(home=home, broker=broker, fleet=fleet, debug=debug)
+    if broker is not None and "@" in broker:
+        _check_no_password(ctx, broker)
+    ctx.obj = Globals(home, broker, fleet, tuple(key or ()), debug)
 
 
 model.app.command("convert")(model_convert.convert)
@@ -161,22 +189,37 @@ model.app.command("recipe", rich_help_panel=TRAIN)(model_recipe.recipe)
 cascade.app.command("search")(cascade_search.search)
 cascade.app.command("calibrate")(cascade_calibrate.calibrate)
 cascade.app.command("eval")(cascade_eval.evaluate)
+cascade.app.command("export")(cascade_export.export)
 app.command(rich_help_panel=BUILD)(keygen.keygen)
+app.add_typer(keys.app, name="keys", rich_help_panel=BUILD)
+app.command(rich_help_panel=BUILD)(signing.sign)
+app.command(rich_help_panel=DEPLOY)(signing.publish)
 app.add_typer(model.app, name="model", rich_help_panel=BUILD)
 app.add_typer(cascade.app, name="cascade", rich_help_panel=BUILD)
 app.command(rich_help_panel=DEPLOY)(plan.plan)
 app.command(rich_help_panel=DEPLOY)(deploy.deploy)
 app.command(rich_help_panel=DEPLOY)(deployment.undeploy)
+app.add_typer(rollout.app, name="rollout", rich_help_panel=DEPLOY)
 app.add_typer(deployment.app, name="deployment", rich_help_panel=DEPLOY)
 app.add_typer(schedule.app, name="schedule", rich_help_panel=DEPLOY)
+app.add_typer(simulate.app, name="simulate", rich_help_panel=DEPLOY)
+device.app.command("record")(device_record.record)
+device.app.command("add")(device_roster.add)
+device.app.command("accept")(device_roster.accept)
+device.app.command("revoke")(device_roster.revoke)
+device.app.command("rotate")(device_roster.rotate)
 app.add_typer(device.app, name="device", rich_help_panel=SEE)
 app.command(rich_help_panel=SEE)(top.top)
 app.command(rich_help_panel=SEE)(events.events)
+app.command(rich_help_panel=SEE)(audit.audit)
 app.command(rich_help_panel=SEE)(doctor.doctor)
 app.command(rich_help_panel=PIN)(pins.load)
 app.command(rich_help_panel=PIN)(pins.unload)
 app.command(rich_help_panel=PIN)(pins.threads)
 app.command(rich_help_panel=PIN)(pins.unpin)
 app.command(rich_help_panel=RUN)(serve.serve)
-app.command(rich_help_panel=RUN)(broker.broker)
+broker.app.command("config")(broker_config.configure)
+broker.app.command("identity")(broker_config.identity)
+broker.app.command("revoke")(broker_config.revoke)
+app.add_typer(broker.app, name="broker", rich_help_panel=RUN)
 app.command(rich_help_panel=RUN)(demo.demo)

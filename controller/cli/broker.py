@@ -1,4 +1,4 @@
-"""`ctl broker`: a broker for a laptop, a demo or a first try."""
+"""`ctl broker`: a broker for a laptop, a demo or a first try; below it, a fleet's own broker."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from controller.broker import EmbeddedBroker
 
 
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
 def broker(
     ctx: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -27,10 +31,12 @@ def broker(
 ) -> None:
     """Run the embedded broker until stopped: mosquitto where it is installed, else amqtt.
 
-    It lets everybody in: for real networks set up a broker with deploy/mosquitto.
+    It lets everybody in: `ctl broker config` sets up one for real networks.
 
     Example: ctl broker --port 0
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from controller.broker import run_broker  # noqa: PLC0415
 
     def started(running: "EmbeddedBroker") -> None:

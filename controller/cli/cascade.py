@@ -11,6 +11,7 @@ from controller.cli.context import open_home
 from controller.cli.options import Bundle, parse_pairs
 from controller.cli.output import Column, Format, Output, note, out, print_facts, print_rows, table
 from controller.cli.running import Running
+from protocols.errors import TrustError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,8 +106,10 @@ def build(  # noqa: PLR0913 - one parameter for each option
     --samples digits.npz
     """
     from controller.build import build as build_cascade  # noqa: PLC0415
+    from controller.cli.signing import say_unfinished  # noqa: PLC0415
     from controller.recipe import Recipe, read_eps, read_labels, read_stages  # noqa: PLC0415
 
+    home = open_home(ctx)
     recipe = Recipe(
         name=name,
         stages=read_stages(
@@ -124,8 +127,9 @@ def build(  # noqa: PLR0913 - one parameter for each option
         version=version,
     )
     with Running("Looking at models") as running:
-        built = build_cascade(open_home(ctx), recipe, running.next, running.at)
+        built = build_cascade(home, recipe, running.next, running.at)
     _print_built(built, recipe, output)
+    say_unfinished(home, built.ref)
 
 
 @app.command("ls")
@@ -140,12 +144,13 @@ def list_cascades(ctx: typer.Context, output: Output = Format.TABLE) -> None:
     catalog = Catalog(home)
     names = catalog.bundle_names()
     keys = home.trust() if names else None
-    found = [
-        catalog.find_bundle(f"{name}@{version}", keys)
-        for name in names
-        for version in catalog.versions(name)
-        if keys is not None
-    ]
+    found = []
+    for name, version in ((n, v) for n in names for v in catalog.versions(n)):
+        try:
+            if keys is not None:
+                found.append(catalog.find_bundle(f"{name}@{version}", keys))
+        except TrustError as error:
+            note(f"{name}@{version}: {error}; ctl sign {name}@{version}", style="yellow")
     print_rows(
         found,
         _columns(time.time()),

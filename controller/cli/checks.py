@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from controller.cli.words import count
 
 if TYPE_CHECKING:
+    from controller.standing import Standing
     from protocols.envelope import Role
 
 Level = Literal["ok", "warn", "fail"]
@@ -18,6 +19,8 @@ Level = Literal["ok", "warn", "fail"]
 PYTHON = (3, 11)
 SKEW_WARN_S = 5.0
 """A clock that is off by more makes ages and windows of the day wrong."""
+CERTIFICATE_WARN_DAYS = 60
+_ROSTER: "tuple[Standing, ...]" = ("accepted", "added", "pending", "stranger", "revoked")
 _SHOWN = 5
 
 
@@ -109,6 +112,53 @@ def devices(online: Sequence[str], offline: Sequence[str]) -> Check:
         found = f"{len(online)} online, {len(offline)} offline: {_list(offline)}"
         return Check("devices", "warn", found, "look at power, network and the agent's log there")
     return Check("devices", "ok", f"{len(online)} online")
+
+
+def roster(
+    standings: "Mapping[str, Standing]", rivals: Sequence[str], outdated: Sequence[str] = ()
+) -> Check:
+    """Judge who belongs to the fleet.
+
+    Args:
+        standings: of every device that was seen or is on the roster; empty: there is none.
+        rivals: devices whose names others were seen to use.
+        outdated: devices whose entries only keys of former times have signed.
+    """
+    if outdated:
+        said = f"only keys of former times have signed for {_list(outdated)}"
+        advice = "ctl device accept NAME signs anew; ctl device add NAME where it was not seen"
+        return Check("roster", "fail", said, advice)
+    if not standings:
+        return Check("roster", "ok", "none: every device that the broker lets in is planned for")
+    found = {kind: sorted(n for n, s in standings.items() if s == kind) for kind in _ROSTER}
+    strangers = sorted({*rivals, *found["stranger"]})
+    if strangers:
+        advice = "end the copy; ctl device accept NAME for a new machine, ctl device rotate NAME"
+        return Check("roster", "fail", f"another machine uses {_list(strangers)}", advice)
+    said = ", ".join(f"{len(names)} {kind}" for kind, names in found.items() if names)
+    if found["pending"]:
+        advice = "ctl device accept NAME, or keep it out: ctl device revoke NAME"
+        return Check("roster", "warn", f"{said}: {_list(found['pending'])}", advice)
+    return Check("roster", "ok", said)
+
+
+def rotations(names: Sequence[str]) -> Check:
+    """Judge credentials that were exchanged: the ones before hold until that is finished."""
+    advice = "once the new file is used there: ctl device rotate NAME --finish"
+    return Check("rotations", "warn", f"unfinished: {_list(names)}", advice)
+
+
+def certificates(ends_in_days: Mapping[str, float]) -> Check:
+    """Judge when the fleet's certificates end: of each identity that holds one."""
+    if not ends_in_days:
+        return Check("certificates", "ok", "none of this home's making")
+    soon = {who: days for who, days in ends_in_days.items() if days < CERTIFICATE_WARN_DAYS}
+    if soon:
+        found = _list([f"{who} in {days:.0f} days" for who, days in sorted(soon.items())])
+        advice = "ctl device rotate NAME; ctl broker config DIR --renew for the broker's own"
+        return Check("certificates", "warn", f"ends: {found}", advice)
+    first = min(ends_in_days.values())
+    return Check("certificates", "ok", f"{len(ends_in_days)}, the first ends in {first:.0f} days")
 
 
 def clocks(skew_s: Mapping[str, float]) -> Check:

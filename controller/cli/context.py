@@ -1,7 +1,7 @@
 """What the global options say, and what they lead to: the home folder, a session."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class Globals:
     home: Path | None = None
     broker: str | None = None
     fleet: str | None = None
+    keys: tuple[Path, ...] = ()
     debug: bool = False
 
 
@@ -53,7 +54,8 @@ def open_home(ctx: typer.Context) -> "Home":
     from controller.home import Home  # noqa: PLC0415 - pydantic, when a command runs
 
     options = globals_of(ctx)
-    return Home.open(options.home, broker=options.broker, fleet=options.fleet)
+    home = Home.open(options.home, broker=options.broker, fleet=options.fleet)
+    return replace(home, more_keys=options.keys)
 
 
 def open_session(ctx: typer.Context, mode: "Mode" = "watch") -> "Session":
@@ -92,15 +94,3 @@ def show_log(level: int = logging.WARNING, form: str = "%(message)s") -> None:
     log = logging.getLogger("sluice")
     log.handlers = [handler]
     log.setLevel(level)
-
-
-def whoami() -> str:
-    """Return who gives this command, as user@host: it stands in deployments and pins."""
-    import getpass  # noqa: PLC0415
-    import socket  # noqa: PLC0415
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

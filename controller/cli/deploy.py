@@ -1,14 +1,15 @@
 """`ctl deploy`: a cascade onto devices, watched until it runs there."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli import words
+from controller.cli.complete import complete_bundle
 from controller.cli.context import open_home, open_session
 from controller.cli.exits import ExitCode
 from controller.cli.options import (
-    Bundle,
     Devices,
     Labels,
     Variants,
@@ -18,6 +19,15 @@ from controller.cli.options import (
 )
 from controller.cli.output import Format, Output, err, note, print_json
 from controller.cli.schedules import ScheduleFile
+from controller.cli.strategy import (
+    CanaryOption,
+    GateOption,
+    PerMinuteOption,
+    SoakOption,
+    WavesOption,
+    strategy_of,
+)
+from controller.cli.urls import UrlOption, parse_urls
 from controller.cli.wishes import (
     GoalOption,
     JoulesOption,
@@ -30,12 +40,21 @@ from controller.cli.wishes import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.catalog import StoredBundle
+    from controller.cli.deploying import Prepared
     from controller.cli.intent import Intent
     from controller.fleet import Fleet
     from controller.session import Session
     from controller.steps import Step
     from protocols.desired import Deployment
+
+BundleOrPlan = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME[@VERSION]",
+        help="A cascade of the catalog; the latest version where none is given.",
+        autocompletion=complete_bundle,
+    ),
+]
 
 _PLANNER_S = 2.0
 """A planner writes a fifth of a second after a deployment has come."""
@@ -43,7 +62,7 @@ _PLANNER_S = 2.0
 
 def deploy(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
-    bundle: Bundle,
+    bundle: BundleOrPlan = None,
     names: Devices = None,
     *,
     labels: Labels = None,
@@ -53,68 +72,110 @@ def deploy(  # noqa: PLR0913 - one parameter an option
     latency_ms: LatencyOption = None,
     joules: JoulesOption = None,
     quiet: QuietOption = None,
+    urls: UrlOption = None,
+    canary: CanaryOption = None,
+    waves: WavesOption = None,
+    per_minute: PerMinuteOption = None,
+    soak: SoakOption = None,
+    gates: GateOption = None,
+    plan_id: Annotated[
+        str | None, typer.Option("--plan", metavar="ID", help="What ctl plan has shown, as it was.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+    sign_only: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign-only",
+            metavar="FILE",
+            help="Publish nothing: write it signed, for others to add theirs with ctl sign.",
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Publish it and end, do not watch.")
     ] = False,
     timeout_s: Annotated[
-        float, duration_option("--timeout", "Stop watching after, with exit code 4.", "10m")
-    ] = 600.0,
+        float | None,
+        duration_option(
+            "--timeout", "Stop watching after, with exit code 4.", "10m, in waves never"
+        ),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Deploy a cascade to devices, by name and label (none: all), and watch until it runs.
 
-    Checks signature and artifacts first, and refuses what cannot fit. Without a ctl serve, this
-    command is the controller while it watches. Ctrl-C stops watching, never the deployment.
+    Checks signature and artifacts first, and refuses what cannot fit. With --canary, --waves,
+    --per-minute, --soak or --gate it goes out in waves, and stops and goes back by itself where
+    devices do badly with it. Without a ctl serve, this command is the controller while it watches.
+    Ctrl-C stops watching, never the deployment.
 
-    Exit codes: 0 runs everywhere; 2 invalid or cannot fit; 3 refused, rejected, quarantined or
-    aborted; 4 timed out, stopped watching, or devices are offline.
+    Exit codes: 0 runs everywhere, or its waves are completed; 2 invalid or cannot fit; 3 refused,
+    rejected, quarantined, aborted, stopped by a gate, or the fleet has moved since the plan; 4
+    timed out, stopped watching, or devices are offline.
 
-    Example: ctl deploy digits@2 -l room=hall --latency 50ms --goal energy --quiet 22:00-06:00
+    Example: ctl deploy digits@2 -l room=hall --canary ring=canary --waves 10%,50% --soak 30m
     """
-    from controller.cli.intent import Intent, find_bundle  # noqa: PLC0415
+    from controller.cli.deploying import prepare, say_dry_run  # noqa: PLC0415
+    from controller.cli.intent import Intent  # noqa: PLC0415
+    from controller.cli.signing import sign_partly  # noqa: PLC0415
+    from controller.cli.watching import watch_to_the_end  # noqa: PLC0415
 
     intent = Intent(
-        bundle,
+        bundle or "",
         names or (),
         parse_selector(labels),
         parse_pairs(variants, "stage=variant"),
         schedule,
         wishes_of(goal, latency_ms, joules, quiet),
+        strategy_of(canary, waves, per_minute, soak, gates),
+        parse_urls(urls),
     )
-    stored = find_bundle(open_home(ctx), bundle)
-    with open_session(ctx, "deploy") as session:
+    _check_one(intent, plan_id)
+    home = open_home(ctx)
+    with open_session(ctx, "watch" if dry_run or sign_only else "deploy") as session:
+        found = prepare(home, session, intent, plan_id)
+        if dry_run:
+            say_dry_run(found, session.fleet, output)
+            return
+        if sign_only is not None:
+            sign_partly(home, found.deployment, sign_only, output)
+            return
         try:
-            deployment = _publish(session, intent, stored)
+            _publish(session, found)
         except KeyboardInterrupt:
             note("Stopped while it was sent; `ctl deployment ls` shows whether all of it was.")
             raise
         if detach:
-            code = _detached(deployment, output)
+            code = _detached(found.deployment, output)
         else:
-            code = _watched(session, deployment, stored, timeout_s, output)
+            code = watch_to_the_end(
+                session, found.deployment, found.stored.bundle, timeout_s, output
+            )
     raise typer.Exit(code)
 
 
-def _publish(session: "Session", intent: "Intent", stored: "StoredBundle") -> "Deployment":
-    """Publish the deployment, unless it cannot fit somewhere."""
-    from controller.cli.previews import prospects  # noqa: PLC0415
-    from controller.deployments import deployment_steps  # noqa: PLC0415
-    from controller.errors import FitError  # noqa: PLC0415
+def _check_one(intent: "Intent", plan_id: str | None) -> None:
+    """Check that either a plan is named or an intent is said."""
+    from controller.cli.intent import Intent  # noqa: PLC0415
 
-    fleet = session.fleet
-    deployment = intent.deployment(fleet, stored)
-    found = prospects(deployment, stored.bundle, fleet, session.bundles)
-    unfit = [one.unfit for one in found if one.unfit]
-    if unfit:
-        for line in unfit[:-1]:
-            note(line, style="red")
-        raise FitError(unfit[-1])
-    say_missed(found)
-    _say_left_behind(deployment, fleet)
+    if plan_id is None and not intent.bundle:
+        raise typer.BadParameter("name a cascade, or a plan with --plan ID")
+    if plan_id is not None and intent != Intent("", selector={}, variants={}):
+        raise typer.BadParameter("--plan says all that is wanted: no cascade, devices or options")
+
+
+def _publish(session: "Session", found: "Prepared") -> None:
+    """Publish a deployment that fits everywhere."""
+    from controller.deployments import deployment_steps  # noqa: PLC0415
+
+    deployment, stored = found.deployment, found.stored
+    say_missed(found.prospects)
+    _say_left_behind(deployment, session.fleet)
     session.add_bundle(stored.ref, stored.bundle)
     _send(session, deployment_steps(deployment, stored.bundle))
-    _await_schedule(session, deployment)
-    return deployment
+    if deployment.strategy is None:
+        _await_schedule(session, deployment)
 
 
 def _await_schedule(session: "Session", deployment: "Deployment") -> None:
@@ -186,25 +247,3 @@ def _detached(deployment: "Deployment", output: Format) -> ExitCode:
     else:
         note(f"Published deployment {deployment.id}. {how_to_go_on(deployment)}")
     return ExitCode.DONE
-
-
-def _watched(
-    session: "Session",
-    deployment: "Deployment",
-    stored: "StoredBundle",
-    timeout_s: float,
-    output: Format,
-) -> ExitCode:
-    from controller.cli.watching import (  # noqa: PLC0415
-        finish,
-        interrupted,
-        warn_without_controller,
-        watch,
-    )
-
-    warn_without_controller(session)
-    try:
-        watched = watch(session, deployment, stored.bundle, timeout_s)
-    except KeyboardInterrupt:
-        return interrupted(session, deployment)
-    return finish(deployment, watched, output)

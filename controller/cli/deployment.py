@@ -68,7 +68,7 @@ def list_deployments(
             Column("ID", lambda r: r[0].id),
             Column("CASCADE", lambda r: words.ref(r[0].bundle)),
             Column("FOR", lambda r: target(r[0]), wrap=True),
-            Column("STATE", lambda r: "aborted" if r[0].aborted else _counted(r[1]), wrap=True),
+            Column("STATE", lambda r: _state(r[0], r[1], fleet), wrap=True),
             Column("AGE", lambda r: words.age(now_s - r[0].created_ts), right=True),
             Column("BY", lambda r: r[0].by),
         ],
@@ -85,14 +85,15 @@ def show_deployment(ctx: typer.Context, name: Id, output: Output = Format.TABLE)
     Example: ctl deployment show digits-v2-1a2b3c
     """
     from controller.cli.watching import PROGRESS_COLUMNS, document  # noqa: PLC0415
-    from controller.progress import outcome, progress  # noqa: PLC0415
+    from controller.progress import progress  # noqa: PLC0415
+    from controller.rollouts.overview import outcome_of  # noqa: PLC0415
 
     with open_session(ctx) as session:
         fleet = session.fleet
         deployment = _find(fleet, name)
         bundle = session.bundles.get(deployment.bundle.artifact.sha256)
     devices = progress(deployment, fleet, bundle)
-    code = ExitCode(outcome(devices).exit_code)
+    code = ExitCode(outcome_of(deployment, fleet, devices).exit_code)
     print_facts(_facts(deployment), output, document(deployment, devices, code))
     if output is Format.TABLE and devices:
         out().print()
@@ -112,21 +113,12 @@ def watch_deployment(
 
     Example: ctl deployment watch digits-v2-1a2b3c
     """
-    from controller.cli.watching import (  # noqa: PLC0415
-        finish,
-        interrupted,
-        warn_without_controller,
-        watch,
-    )
+    from controller.cli.watching import watch_to_the_end  # noqa: PLC0415
 
     with open_session(ctx, "deploy") as session:
         deployment = _find(session.fleet, name)
-        warn_without_controller(session)
         bundle = session.bundles.get(deployment.bundle.artifact.sha256)
-        try:
-            code = finish(deployment, watch(session, deployment, bundle, timeout_s), output)
-        except KeyboardInterrupt:
-            code = interrupted(session, deployment)
+        code = watch_to_the_end(session, deployment, bundle, timeout_s, output)
     raise typer.Exit(code)
 
 
@@ -143,14 +135,20 @@ def abort_deployment(
 
     Example: ctl deployment abort digits-v2-1a2b3c
     """
+    with open_session(ctx, "deploy") as session:
+        code = abort_and_wait(session, _find(session.fleet, name), timeout_s, output)
+    raise typer.Exit(code)
+
+
+def abort_and_wait(
+    session: "Session", deployment: "Deployment", timeout_s: float, output: Format
+) -> ExitCode:
+    """Abort a deployment and wait for its devices; return the exit code."""
     from controller.deployments import abort_steps  # noqa: PLC0415
 
-    with open_session(ctx, "deploy") as session:
-        deployment = _find(session.fleet, name)
-        session.execute(abort_steps(session.fleet, name, session.bundles))
-        note(f"Aborted deployment {name} of {words.ref(deployment.bundle)}.")
-        code = _wait_until_gone(session, [deployment], timeout_s, output)
-    raise typer.Exit(code)
+    session.execute(abort_steps(session.fleet, deployment.id, session.bundles))
+    note(f"Aborted deployment {deployment.id} of {words.ref(deployment.bundle)}.")
+    return _wait_until_gone(session, [deployment], timeout_s, output)
 
 
 def undeploy(
@@ -221,14 +219,14 @@ def _wait_until_gone(
 
 def _has(device: "Device", aborted: "Sequence[Deployment]", fleet: "Fleet") -> bool:
     """Whether a device has the bundle of an aborted deployment and no other one wants it there."""
-    from controller.progress import means  # noqa: PLC0415
+    from controller.progress import means, reaches  # noqa: PLC0415
 
     ids = {d.id for d in aborted}
     refs = {d.bundle for d in aborted if means(d, device)}
     refs -= {
         d.bundle
         for d in fleet.deployments.values()
-        if not d.aborted and d.id not in ids and means(d, device)
+        if d.id not in ids and reaches(d, device, fleet.rollouts)
     }
     told = device.desired.cascades if device.desired is not None else ()
     has = device.reported.cascades if device.reported is not None else ()
@@ -262,17 +260,26 @@ def _find(fleet: "Fleet", name: str) -> "Deployment":
     return fleet.deployments[name]
 
 
-def _counted(devices: "Sequence[object]") -> str:
+def _state(deployment: "Deployment", devices: "Sequence[DeviceProgress]", fleet: "Fleet") -> str:
     from controller.progress import outcome  # noqa: PLC0415
 
-    return outcome(devices).message  # type: ignore[arg-type] # rows of `progress`
+    if deployment.aborted:
+        return "aborted"
+    rollout = fleet.rollouts.get(deployment.id)
+    how = f"{rollout.phase}: " if rollout is not None and rollout.phase != "completed" else ""
+    return how + outcome(devices).message
 
 
 def _facts(deployment: "Deployment") -> "Iterator[tuple[str, object]]":
+    from controller.cli.rollout_views import gate_words, strategy_words  # noqa: PLC0415
+
     yield "Deployment", deployment.id
     yield "Cascade", words.ref(deployment.bundle)
     yield "For", target(deployment)
     yield "Variants", ", ".join(f"{s}={v}" for s, v in sorted(deployment.variants.items()))
+    yield "Waves", strategy_words(deployment.strategy)
+    if deployment.strategy is not None:
+        yield "Gates", gate_words(deployment.strategy.gates)
     yield "Schedule", "its own" if deployment.schedule is not None else "the bundle's"
     yield "State", "aborted" if deployment.aborted else "active"
     yield "Age", words.age(time.time() - deployment.created_ts)

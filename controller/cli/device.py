@@ -55,12 +55,16 @@ def list_devices(
 
     Example: ctl device ls -l room=hall
     """
+    from controller.roster import unseen  # noqa: PLC0415
+
     selector = parse_selector(labels)
     with open_session(ctx) as session:
         devices = hear(session, lambda fleet: fleet.selected(names or (), selector), wait_s)
+        added = [] if selector else unseen(session.fleet)
+        added = [device for device in added if not names or device.name in names]
         print_rows(
-            devices,
-            device_columns(time.time()),
+            [*devices, *added],
+            device_columns(time.time(), roster=session.fleet.closed),
             output,
             empty=_nobody(session, names, selector),
             document=device_document,

@@ -81,6 +81,11 @@ def _home(ctx: typer.Context, wait_s: float) -> Iterator[Check]:
     if keys is not None:
         yield _trust(home, keys)
         yield _catalog(home, keys)
+    if home.pki_dir.exists():
+        try:
+            yield _certificates(home)
+        except SluiceError as error:
+            yield Check("certificates", "fail", explain(error), "put the home's folder pki back")
     yield from _broker(ctx, home, wait_s)
 
 
@@ -133,9 +138,11 @@ def _broker(ctx: typer.Context, home: "Home", wait_s: float) -> Iterator[Check]:
 
 def _fleet(fleet: "Fleet") -> Iterator[Check]:
     yield checks.controllers(fleet.alive("serve"))
-    online = sorted(d.name for d in fleet.devices.values() if d.online)
-    offline = sorted(d.name for d in fleet.devices.values() if not d.online)
+    ours = [d for d in fleet.devices.values() if d.standing != "revoked"]
+    online = sorted(d.name for d in ours if d.online)
+    offline = sorted(d.name for d in ours if not d.online)
     yield checks.devices(online, offline)
+    yield from _roster(fleet)
     now_s = time.time()
     yield checks.clocks(
         {
@@ -144,6 +151,23 @@ def _fleet(fleet: "Fleet") -> Iterator[Check]:
             if d.telemetry is not None
         }
     )
+
+
+def _roster(fleet: "Fleet") -> Iterator[Check]:
+    from controller.roster import unfinished, unseen  # noqa: PLC0415
+
+    there = [*fleet.devices.values(), *unseen(fleet)]
+    rivals = {name for c in fleet.controllers.values() if c.online for name in c.rivals}
+    standings = {d.name: d.standing for d in there} if fleet.closed else {}
+    yield checks.roster(standings, sorted(rivals), sorted(fleet.outdated))
+    if names := unfinished(fleet):
+        yield checks.rotations(names)
+
+
+def _certificates(home: "Home") -> Check:
+    from controller.enrolment.store import Store  # noqa: PLC0415
+
+    return checks.certificates(Store(home).ends_in_days())
 
 
 def _version(distribution: str) -> str | None:

@@ -7,18 +7,19 @@ from pathlib import Path
 from time import time
 
 from controller.catalog import Catalog, StoredBundle
-from controller.cli.context import whoami
 from controller.cli.schedules import read_schedule
 from controller.deployments import create_deployment, named_artifacts
 from controller.fleet import Fleet
 from controller.home import Home
+from controller.identity import whoami
 from controller.library import read_artifact
 from controller.schedules.check import check_wishes
 from protocols.desired import Deployment
 from protocols.errors import ArtifactError, SluiceError, TrustError
+from protocols.rollout import Strategy
 from protocols.schedule import Wishes
 
-_NONCE_CHARACTERS = 6
+NONCE_CHARACTERS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Intent:
     variants: Mapping[str, str] | None = None
     schedule: Path | None = None
     wishes: Wishes | None = None
+    strategy: Strategy | None = None
+    sources: Sequence[str] = ()
 
     def deployment(self, fleet: Fleet, stored: StoredBundle) -> Deployment:
         """Return the deployment that this asks for.
@@ -46,13 +49,15 @@ class Intent:
             fleet,
             stored.ref,
             stored.bundle,
-            nonce=uuid.uuid4().hex[:_NONCE_CHARACTERS],
+            nonce=uuid.uuid4().hex[:NONCE_CHARACTERS],
             now_s=time(),
             devices=self.devices,
             selector=dict(self.selector or {}),
             variants=self.variants,
             schedule=schedule,
             wishes=self.wishes,
+            strategy=self.strategy,
+            sources=self.sources,
             by=whoami(),
         )
 

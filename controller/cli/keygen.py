@@ -1,5 +1,7 @@
 """`ctl keygen`: the fleet's keys."""
 
+import time
+
 import typer
 
 from controller.cli.context import open_home
@@ -14,10 +16,22 @@ def keygen(ctx: typer.Context, output: Output = Format.TABLE) -> None:
 
     Example: ctl --fleet home keygen
     """
+    from controller.audit import keep, new_entry  # noqa: PLC0415
+    from controller.identity import whoami  # noqa: PLC0415
     from controller.signing import generate_keys, key_path  # noqa: PLC0415
 
     home = open_home(ctx)
     keys = generate_keys(home)
+    made = new_entry(
+        keys.fleet,
+        "keys-changed",
+        "keys-0",
+        "the first keys of the fleet",
+        by=whoami(),
+        key_id=keys.of("release")[0].key_id,
+        now_s=time.time(),
+    )
+    keep(home.audit_file, made)
     facts = {
         "fleet": keys.fleet,
         "release_key": key_path(home, "release"),

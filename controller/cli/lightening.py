@@ -179,7 +179,7 @@ def finish(job: Job, made: Made, output: Format) -> None:
         out().print(table(made.curve, _CURVE))
     lines = [
         _bytes("file", before.file_bytes, after.file_bytes),
-        _bytes("over the air (lzma)", before.wire_bytes, after.wire_bytes),
+        _bytes("over the air", before.wire_bytes, after.wire_bytes),
         _count("parameters stored", before.parameters, after.parameters),
         _count("of them not zero", before.nonzero, after.nonzero),
         *_accuracies(made.verdict),

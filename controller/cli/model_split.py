@@ -1,6 +1,5 @@
 """`ctl model split`: one large model cut into consecutive parts."""
 
-import lzma
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ class _Written:
 
     file: Path
     part: "Part"
-    lzma_bytes: int
+    sent_bytes: int
 
 
 def split(  # noqa: PLR0913 - one parameter for each option
@@ -79,6 +78,7 @@ def split(  # noqa: PLR0913 - one parameter for each option
     from controller.compress.split import read_flow  # noqa: PLC0415
     from controller.compress.split import split as cut_model  # noqa: PLC0415
     from controller.samples import read_samples  # noqa: PLC0415
+    from protocols.packing import sent_bytes  # noqa: PLC0415
 
     chosen = [given for given in (parts, max_mib, at) if given is not None]
     if len(chosen) + list_cuts != 1:
@@ -101,7 +101,7 @@ def split(  # noqa: PLR0913 - one parameter for each option
         rows: list[_Written] = []
         for file, part in zip(files, found.parts, strict=True):
             running.at(f"Compressing {file.name}", len(rows), len(files))
-            rows.append(_Written(file, part, len(lzma.compress(part.content))))
+            rows.append(_Written(file, part, sent_bytes(part.content)))
     _print_split(stem, rows, found, output)
 
 
@@ -209,7 +209,7 @@ def _part_document(row: _Written) -> dict[str, object]:
     return {
         "file": str(row.file),
         "size_bytes": len(part.content),
-        "over_the_air_bytes": row.lzma_bytes,
+        "over_the_air_bytes": row.sent_bytes,
         "first_operator": part.operators[0],
         "last_operator": part.operators[1],
         "weights_bytes": part.weights_bytes,
@@ -225,7 +225,7 @@ _PART_COLUMNS: "list[Column[_Written]]" = [
     Column("TAKES", lambda row: ", ".join(map(_short, row.part.inputs)), wrap=True),
     Column("GIVES", lambda row: ", ".join(map(_short, row.part.outputs)), wrap=True),
     Column("SIZE", lambda row: words.size(len(row.part.content)), right=True),
-    Column("LZMA", lambda row: words.size(row.lzma_bytes), right=True),
+    Column("SENT", lambda row: words.size(row.sent_bytes), right=True),
     Column("WEIGHTS", lambda row: words.size(row.part.weights_bytes), right=True),
     Column("MACS", lambda row: f"{row.part.macs:,}", right=True),
 ]

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def wire(ctx: typer.Context, models: Models, *, output: Output = Format.TABLE) -> None:
-    """Show how many bytes models take over the air: as they are, and compressed.
+    """Show how many bytes models take over the air (SENT), and what zlib, lzma and zstd would make.
 
-    What clustering and pruning save shows here: the file may be as large as before, its
-    compressed form is not.
+    What clustering and pruning save shows here: the file may be as large as before, what is sent
+    is not.
 
     Example: ctl model wire large.tflite large-shared.tflite
     """
@@ -44,6 +44,7 @@ def _document(row: "Row") -> dict[str, object]:
     return {
         "model": name,
         "raw_bytes": found.raw_bytes,
+        "sent_bytes": found.sent_bytes,
         "zlib_bytes": found.zlib_bytes,
         "lzma_bytes": found.lzma_bytes,
         "zstd_bytes": found.zstd_bytes,
@@ -54,11 +55,12 @@ def _columns(first: "Wire") -> "list[Column[Row]]":
     return [
         Column("MODEL", lambda row: row[0]),
         Column("RAW", lambda row: words.size(row[1].raw_bytes), right=True),
+        Column("SENT", lambda row: words.size(row[1].sent_bytes), right=True),
         Column("ZLIB", lambda row: words.size(row[1].zlib_bytes), right=True),
         Column("LZMA", lambda row: words.size(row[1].lzma_bytes), right=True),
         Column("ZSTD", lambda row: words.size(row[1].zstd_bytes), right=True),
-        Column("LZMA/RAW", lambda row: f"{row[1].lzma_bytes / row[1].raw_bytes:.1%}", right=True),
+        Column("SENT/RAW", lambda row: f"{row[1].sent_bytes / row[1].raw_bytes:.1%}", right=True),
         Column(
-            "OF THE FIRST", lambda row: f"{row[1].lzma_bytes / first.raw_bytes:.1%}", right=True
+            "OF THE FIRST", lambda row: f"{row[1].sent_bytes / first.raw_bytes:.1%}", right=True
         ),
     ]

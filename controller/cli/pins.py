@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli import words
-from controller.cli.context import open_session, whoami
+from controller.cli.context import open_session
 from controller.cli.exits import ExitCode
 from controller.cli.options import duration_option
 from controller.cli.output import Format, Output, note, print_json
+from controller.identity import whoami
 
 if TYPE_CHECKING:
     from collections.abc import Callable

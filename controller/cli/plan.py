@@ -28,6 +28,15 @@ from controller.cli.output import (
     print_table,
 )
 from controller.cli.schedules import ScheduleFile
+from controller.cli.strategy import (
+    CanaryOption,
+    GateOption,
+    PerMinuteOption,
+    SoakOption,
+    WavesOption,
+    strategy_of,
+)
+from controller.cli.urls import UrlOption, parse_urls
 from controller.cli.wishes import (
     GoalOption,
     JoulesOption,
@@ -41,8 +50,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from controller.cli.previews import Prospect, StageRun
+    from controller.fleet import Fleet
     from controller.steps import Step
+    from protocols.desired import Deployment
     from protocols.schedule import StageCompute
+
+_NAMED = 8
 
 
 def plan(  # noqa: PLR0913 - one parameter an option
@@ -57,15 +70,23 @@ def plan(  # noqa: PLR0913 - one parameter an option
     latency_ms: LatencyOption = None,
     joules: JoulesOption = None,
     quiet: QuietOption = None,
+    urls: UrlOption = None,
+    canary: CanaryOption = None,
+    waves: WavesOption = None,
+    per_minute: PerMinuteOption = None,
+    soak: SoakOption = None,
+    gates: GateOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what a deployment would mean: forms, bytes to fetch, memory, and how stages would run.
+    """Show what a deployment would mean: forms, bytes to send, memory, how stages would run, waves.
 
-    Sends nothing. Exit code 2 where the cascade cannot fit on a device.
+    Sends nothing, and keeps the plan: ctl deploy --plan ID carries it out, unless the fleet has
+    moved since. Exit code 2 where the cascade cannot fit on a device.
 
-    Example: ctl plan digits -l room=hall --latency 50ms --goal energy
+    Example: ctl plan digits -l room=hall --latency 50ms --canary ring=canary
     """
     from controller.cli.intent import Intent, find_bundle  # noqa: PLC0415
+    from controller.cli.plans import facts_of, keep_plan, make_plan  # noqa: PLC0415
     from controller.cli.previews import prospects  # noqa: PLC0415
     from controller.deployments import deployment_steps  # noqa: PLC0415
 
@@ -76,22 +97,37 @@ def plan(  # noqa: PLR0913 - one parameter an option
         parse_pairs(variants, "stage=variant"),
         schedule,
         wishes_of(goal, latency_ms, joules, quiet),
+        strategy_of(canary, waves, per_minute, soak, gates),
+        parse_urls(urls),
     )
-    stored = find_bundle(open_home(ctx), intent.bundle)
+    home = open_home(ctx)
+    stored = find_bundle(home, intent.bundle)
     with open_session(ctx) as session:
         fleet = session.fleet
         deployment = intent.deployment(fleet, stored)
         found = prospects(deployment, stored.bundle, fleet, session.bundles)
+    kept = make_plan(deployment, facts_of(found, fleet))
+    deployment = kept.deployment
     steps = deployment_steps(deployment, stored.bundle)
+    unfit = any(one.unfit for one in found)
+    if not unfit:
+        keep_plan(home, kept)
     if output is Format.JSON:
-        print_json(_document(found, steps))
+        print_json({"plan": None if unfit else kept.id, **document(found, steps)})
     else:
-        _print(found, steps)
-    if any(one.unfit for one in found):
+        show(found, steps, deployment, fleet)
+        if not unfit:
+            note(f"Carry it out: ctl deploy --plan {kept.id}")
+    if unfit:
         raise typer.Exit(ExitCode.INVALID)
 
 
-def _print(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> None:
+def show(
+    found: "Sequence[Prospect]",
+    steps: "Sequence[Step]",
+    deployment: "Deployment",
+    fleet: "Fleet",
+) -> None:
     """Print the table, and below it what would be done, or why nothing would."""
     fits = [one for one in found if one.preview is not None]
     if fits or not found:
@@ -103,10 +139,31 @@ def _print(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> None:
         out().print()
         print_table([line for one in fits for line in _at_c0(one)], RUN_COLUMNS)
     say_missed(found)
+    _say_waves(deployment, fleet)
     if len(fits) == len(found):
         note("ctl deploy would:")
         for step in steps:
             note(f"  {step.describe()}", style="dim")
+
+
+def _say_waves(deployment: "Deployment", fleet: "Fleet") -> None:
+    """Say whose turn is when, where there are waves."""
+    from controller.cli.rollout_views import gate_words, strategy_words  # noqa: PLC0415
+    from controller.rollouts.overview import turns  # noqa: PLC0415
+
+    if deployment.strategy is None:
+        return
+    out().print()
+    print_table(list(turns(deployment, fleet)), WAVE_COLUMNS)
+    note(f"Waves: {strategy_words(deployment.strategy)}.")
+    note(f"Gates: {gate_words(deployment.strategy.gates)}.")
+
+
+WAVE_COLUMNS: "list[Column[tuple[str, list[str]]]]" = [
+    Column("WAVE", lambda w: w[0]),
+    Column("ADDS", lambda w: len(w[1]), right=True),
+    Column("DEVICES", lambda w: words.listed(w[1], _NAMED), wrap=True),
+]
 
 
 def _form(prospect: "Prospect") -> str | None:
@@ -130,7 +187,7 @@ COLUMNS: "list[Column[Prospect]]" = [
     Column("DEVICE", lambda p: p.device),
     Column("STATUS", lambda p: "online" if p.online else "offline"),
     Column("FORM", _form, wrap=True),
-    Column("FETCH", lambda p: words.size(p.left_bytes), right=True),
+    Column("SEND", lambda p: words.size(p.left_bytes), right=True),
     Column("R0..R4 MIB", _peaks, right=True),
     Column("ANSWER", lambda p: words.milliseconds(p.preview.answer_ms) if p.preview else None),
 ]
@@ -172,7 +229,8 @@ def _brief(run: "StageRun") -> str:
     return f"{kind}; then shed" if rest.endswith("then shed") else kind
 
 
-def _document(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> dict[str, object]:
+def document(found: "Sequence[Prospect]", steps: "Sequence[Step]") -> dict[str, object]:
+    """Return what a deployment would mean as JSON has it."""
     return {
         "fits": not any(one.unfit for one in found),
         "devices": [_prospect(one) for one in found],

@@ -74,6 +74,7 @@ def prospects(
     return [
         _prospect(deployment, bundle, device, fleet, bundles)
         for device in fleet.selected(deployment.devices, deployment.selector)
+        if device.member or device.name in deployment.devices
     ]
 
 
@@ -84,6 +85,9 @@ def _prospect(
     fleet: Fleet,
     bundles: Mapping[str, Bundle],
 ) -> Prospect:
+    if not device.member:
+        why = f"cannot plan for {device.name}: it is {device.standing}, see ctl device ls"
+        return Prospect(device.name, device.online, unfit=why)
     room_mib = _room_mib(deployment, device, fleet, bundles)
     try:
         found = preview(deployment, bundle, device, room_mib)
@@ -146,7 +150,7 @@ def _room_mib(
     active = sorted(
         (d for d in fleet.deployments.values() if not d.aborted), key=lambda d: (d.order, d.id)
     )
-    for other in ruling_deployments(active, device):
+    for other in ruling_deployments(active, device, fleet.rollouts):
         bundle = bundles.get(other.bundle.artifact.sha256)
         if room is None or bundle is None or other.bundle.name == deployment.bundle.name:
             continue

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli import words
-from controller.cli.context import open_home, open_session, whoami
+from controller.cli.context import open_home, open_session
 from controller.cli.exits import ExitCode
 from controller.cli.options import duration_option
 from controller.cli.output import Format, Output, err, note, print_json, table
+from controller.identity import whoami
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,7 +160,7 @@ def _check_key(ctx: typer.Context) -> None:
     """Fail before a person has written anything, where it could not be signed."""
     from controller.signing import load_signer  # noqa: PLC0415
 
-    load_signer(open_home(ctx), "release")
+    load_signer(open_home(ctx), "release").check_enough("a deployment")
 
 
 def _find(session: "Session", name: str, cascade: str | None) -> "tuple[Target, Bundle]":

@@ -13,7 +13,7 @@ from controller.schedules.compile import Compiled
 from controller.schedules.difference import Difference
 from controller.schedules.origin import origin_of_lines, origin_of_stage, words_of_person
 from controller.schedules.revision import rows_of
-from controller.schedules.text import window_words
+from controller.schedules.text import null_word, window_words
 from protocols.bundle import Bundle, CertifiedThreshold
 from protocols.desired import Deployment, Desired, DesiredCascade
 from protocols.schedule import (
@@ -138,7 +138,8 @@ def facts(view: View) -> Iterator[tuple[str, object]]:
     yield "Windows", "; ".join(map(window_words, view.schedule.windows)) or "none"
     for name, section in view.schedule.model_dump(mode="json").items():
         if isinstance(section, dict) and name not in {"thresholds", "dwell", "cascades"}:
-            yield name.capitalize(), ", ".join(f"{k} {v}" for k, v in section.items())
+            said = {k: null_word(k) if v is None else v for k, v in section.items()}
+            yield name.capitalize(), ", ".join(f"{k} {v}" for k, v in said.items())
     if desired.shed:
         yield "Shed", f"{words.count(desired.shed, 'step')}, by the planner under lasting load"
     if pinned := pin_words(device):

@@ -27,9 +27,17 @@ def serve(
     restore_after_s: Annotated[
         float,
         duration_option(
-            "--restore-after", "Calm must last so long before it gets something back.", "30m"
+            "--restore-after", "Memory must be calm so long before it gets a model back.", "30m"
         ),
     ] = 1800.0,
+    restore_threads_after_s: Annotated[
+        float,
+        duration_option(
+            "--restore-threads-after",
+            "The CPU must be calm so long before it gets threads back.",
+            "10m",
+        ),
+    ] = 600.0,
     output: Output = Format.TABLE,
 ) -> None:
     """Plan for the fleet until stopped: tell devices what to run, and revise it with their load.
@@ -43,7 +51,11 @@ def serve(
     from controller.serve import stop_on_signal  # noqa: PLC0415
 
     show_log(logging.INFO, "%(asctime)s %(levelname)-7s %(message)s")
-    policy = PlannerPolicy(revise_after_s=revise_after_s, restore_after_s=restore_after_s)
+    policy = PlannerPolicy(
+        revise_after_s=revise_after_s,
+        restore_after_s=restore_after_s,
+        restore_threads_after_s=restore_threads_after_s,
+    )
     home = open_home(ctx)
     note(f"Serving fleet {home.fleet} on {home.broker.url}; Ctrl-C stops.")
 

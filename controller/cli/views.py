@@ -21,16 +21,28 @@ _EVENT_STYLE = {
     "rejected": "red",
     "reverted": "red",
     "quarantined": "red",
+    "postponed": "yellow",
     "runner-died": "red",
     "sensor-lost": "yellow",
 }
 
 
-def device_columns(now_s: float) -> "list[Column[Device]]":
-    """Return the columns of `ctl device ls`."""
+_STANDING_STYLE = {"pending": "yellow", "stranger": "bold red", "revoked": "red"}
+
+_BAD_PHASES = frozenset(
+    {"refused", "rejected", "quarantined", "cannot-fit", "aborted", "superseded", "reverted"}
+)
+
+
+def device_columns(now_s: float, *, roster: bool = False) -> "list[Column[Device]]":
+    """Return the columns of `ctl device ls`; with a roster, how each device stands there."""
+    standing: list[Column[Device]] = [
+        Column("ROSTER", lambda d: d.standing, style=lambda d: _STANDING_STYLE.get(d.standing, ""))
+    ]
     return [
         Column("NAME", lambda d: d.name),
         Column("STATUS", _status, style=_status_style),
+        *(standing if roster else []),
         Column("SEEN", lambda d: words.age(seen_s(d, now_s)), right=True),
         Column("CASCADES", lambda d: words.cascades(d.reported), wrap=True),
         Column("RUNGS", lambda d: words.rungs(_rungs(d)) if d.online else None),
@@ -47,6 +59,7 @@ def device_document(device: "Device") -> dict[str, object]:
     return {
         "name": device.name,
         "online": device.online,
+        "standing": device.standing,
         "heard_ts": device.heard_s,
         "status": device.status,
         "inventory": device.inventory,
@@ -62,6 +75,8 @@ def device_facts(device: "Device", now_s: float) -> Iterator[tuple[str, object]]
     inventory, reported, desired = device.inventory, device.reported, device.desired
     yield "Name", device.name
     yield "Status", _status(device)
+    if device.standing != "open":
+        yield "Roster", device.standing
     yield "Seen", _ago(seen_s(device, now_s))
     yield "Agent", device.status.version if device.status else None
     if inventory is not None:
@@ -112,6 +127,9 @@ class StageRow:
     runs: int | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
+    joules: float | None = None
+    """Of one run."""
+    energy_method: str | None = None
     message: str = ""
 
 
@@ -124,6 +142,7 @@ STAGE_COLUMNS: list[Column[StageRow]] = [
     Column("RUNS", lambda r: r.runs, right=True, spare=True),
     Column("P50", lambda r: words.milliseconds(r.p50_ms), right=True, spare=True),
     Column("P95", lambda r: words.milliseconds(r.p95_ms), right=True),
+    Column("ENERGY", lambda r: words.joules(r.joules, r.energy_method), right=True, spare=True),
     Column("MESSAGE", lambda r: r.message, wrap=True),
 ]
 
@@ -155,6 +174,8 @@ def _stage_rows(
             runs=seen.runs if seen else None,
             p50_ms=seen.p50_ms if seen else None,
             p95_ms=seen.p95_ms if seen else None,
+            joules=_each(seen.joules, seen.energy_runs) if seen else None,
+            energy_method=stats.energy_method if stats else None,
             message=stage.message,
         )
 
@@ -182,6 +203,17 @@ class LoadRow:
         found = [getattr(c, field) for c in telemetry.cascades] if telemetry else []
         return max((value for value in found if value is not None), default=None)
 
+    @property
+    def energy(self) -> str | None:
+        """The mean energy of an answer, of all cascades whose energy was found by one method."""
+        telemetry = self.device.telemetry
+        found = [c for c in telemetry.cascades if c.energy_answers] if telemetry else []
+        methods = {c.energy_method for c in found}
+        if len(methods) != 1:
+            return None
+        total = sum(stage.joules or 0.0 for c in found for stage in c.stages)
+        return words.joules(_each(total, sum(c.energy_answers for c in found)), methods.pop())
+
 
 LOAD_COLUMNS: list[Column[LoadRow]] = [
     Column("NAME", lambda r: r.device.name),
@@ -197,6 +229,7 @@ LOAD_COLUMNS: list[Column[LoadRow]] = [
     Column("ESC", lambda r: _share(r.total("escalated"), r.total("answers")), right=True),
     Column("REFUSED", lambda r: r.total("refused"), right=True),
     Column("P95", lambda r: words.milliseconds(r.worst_ms("p95_ms")), right=True),
+    Column("ENERGY", lambda r: r.energy, right=True, spare=True),
 ]
 
 
@@ -219,9 +252,9 @@ def phase_style(phase: str) -> str:
     """Return rich's style of a cascade's phase."""
     if phase == "running":
         return "green"
-    if phase in {"refused", "rejected", "quarantined", "cannot-fit", "aborted", "superseded"}:
+    if phase in _BAD_PHASES:
         return "red"
-    return "yellow" if phase == "offline" else ""
+    return "yellow" if phase in {"offline", "reverting"} else ""
 
 
 def seen_s(device: "Device", now_s: float) -> float | None:
@@ -305,6 +338,8 @@ def _sensor_facts(sample: "Sample | None") -> Iterator[tuple[str, object]]:
     )
     yield "Temperature", words.temperature(sample)
     yield "Battery", words.battery(sample)
+    power = None if sample.power_w is None else f"{sample.power_w:.3g} W ({sample.power_method})"
+    yield "Power", power
 
 
 def _joined(*parts: tuple[str, str | None]) -> str | None:
@@ -333,6 +368,10 @@ def _loaded(device: "Device") -> str:
             for c in (device.reported.cascades if device.reported else ())
         ]
     )
+
+
+def _each(whole: float | None, count: int) -> float | None:
+    return None if whole is None or not count else whole / count
 
 
 def _share(part: int | None, whole: int | None) -> str | None:

@@ -15,6 +15,7 @@ from protocols.bundle import Bundle
 from protocols.desired import Deployment
 
 _LOOK_S = 0.2
+_AT_ONCE_S = 600.0
 _CALM = frozenset({"running", "offline"})
 
 
@@ -44,6 +45,35 @@ class Watched:
     def code(self) -> ExitCode:
         """The exit code of a command that ends with it."""
         return ExitCode(self.outcome.exit_code)
+
+
+def watch_to_the_end(
+    session: Session,
+    deployment: Deployment,
+    bundle: Bundle | None,
+    timeout_s: float | None,
+    output: Format,
+) -> ExitCode:
+    """Watch a deployment, in waves or at once, say how it ended, and return the exit code.
+
+    Args:
+        session: that plans meanwhile, if nobody serves.
+        deployment: as it was published.
+        bundle: of it; without it nothing is said of what cannot fit.
+        timeout_s: None: ten minutes, and for ever where there are waves.
+        output: how the end is printed.
+    """
+    from controller.cli import rollout_watch  # noqa: PLC0415
+
+    warn_without_controller(session)
+    try:
+        if deployment.strategy is not None:
+            found = rollout_watch.watch_rollout(session, deployment, timeout_s)
+            return rollout_watch.finish(found, output)
+        watched = watch(session, deployment, bundle, _AT_ONCE_S if timeout_s is None else timeout_s)
+        return finish(deployment, watched, output)
+    except KeyboardInterrupt:
+        return interrupted(session, deployment)
 
 
 def watch(
@@ -98,9 +128,9 @@ def interrupted(session: Session, deployment: Deployment) -> ExitCode:
 
 def how_to_go_on(deployment: Deployment) -> str:
     """Return the commands that watch and abort a deployment."""
+    group = "rollout" if deployment.strategy is not None else "deployment"
     return (
-        f"Watch it: ctl deployment watch {deployment.id}   "
-        f"Abort it: ctl deployment abort {deployment.id}"
+        f"Watch it: ctl {group} watch {deployment.id}   Abort it: ctl {group} abort {deployment.id}"
     )
 
 

@@ -62,6 +62,16 @@ def milliseconds(value: float | None) -> str | None:
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"  # noqa: PLR2004
 
 
+def joules(value: float | None, method: str | None) -> str | None:
+    """Return an energy with the method by which it was found: `4.2 mJ rail`; None stays None."""
+    if value is None or method is None:
+        return None
+    for unit, factor in (("J", 1.0), ("mJ", 1e3)):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit} {method}"
+    return f"{value * 1e6:.3g} uJ {method}"
+
+
 def rungs(found: "Rungs | None") -> str | None:
     """Return both rungs as `R0 C1`."""
     return None if found is None else f"R{found.residency} C{found.compute}"

@@ -124,7 +124,7 @@ def _summary(subjects: Sequence[Subject]) -> Iterable[str]:
         row += [
             "-" if beside is None else f"{beside.agreement:.1%}",
             _bytes(subject.wire.raw_bytes),
-            _bytes(subject.wire.lzma_bytes),
+            _bytes(subject.wire.sent_bytes),
             si(subject.anatomy.parameters),
             si(subject.anatomy.nonzero),
             si(subject.anatomy.macs),
@@ -136,7 +136,7 @@ def _summary(subjects: Sequence[Subject]) -> Iterable[str]:
         row.append("-" if weighed.peak_mib is None else f"{weighed.peak_mib:.3g} MiB")
         rows.append(row)
     yield table_of(head, rows)
-    notes = ["Over the air: after lzma. Memory: the most that loading and running added."]
+    notes = ["Over the air: as sent. Memory: the most that loading and running added."]
     if subjects[1:]:
         notes.append(f"Agrees: answers as {subjects[0].name} does.")
     if energy:
@@ -147,7 +147,12 @@ def _summary(subjects: Sequence[Subject]) -> Iterable[str]:
 def _costs(subjects: Sequence[Subject]) -> Iterable[str]:
     kinds = [
         ("Bytes of the file", "bytes", [float(s.wire.raw_bytes) for s in subjects], _bytes),
-        ("Bytes over the air", "bytes, lzma", [float(s.wire.lzma_bytes) for s in subjects], _bytes),
+        (
+            "Bytes over the air",
+            "bytes, as sent",
+            [float(s.wire.sent_bytes) for s in subjects],
+            _bytes,
+        ),
         ("Latency", "median of a run", [s.timings.median for s in subjects], _microseconds),
         ("CPU", "CPU time of a run", [s.cpu_s * 1e6 for s in subjects], _microseconds),
     ]
@@ -166,7 +171,7 @@ def _spot(subject: Subject, cost: float) -> Spot:
 
 def best(subjects: Sequence[Subject]) -> list[str]:
     """Return the names of those that no other beats in both accuracy and bytes over the air."""
-    return [spot.name for spot in pareto([_spot(s, s.wire.lzma_bytes) for s in subjects])]
+    return [spot.name for spot in pareto([_spot(s, s.wire.sent_bytes) for s in subjects])]
 
 
 def _times(subjects: Sequence[Subject]) -> str:

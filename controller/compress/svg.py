@@ -137,6 +137,12 @@ def polyline(points: Sequence[tuple[float, float]], stroke: str, dash: str = "")
     return f'<polyline points="{places}" fill="none" stroke="{stroke}" stroke-width="1.5"{dashed}/>'
 
 
+def area(points: Sequence[tuple[float, float]], fill: str) -> str:
+    """Return the filled area that a line through points encloses."""
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polygon points="{places}" fill="{fill}"/>'
+
+
 def drawing(width: float, height: float, parts: Iterable[str], label: str) -> str:
     """Return a whole SVG document; `label` is what a screen reader says of it."""
     body = "\n".join(parts)

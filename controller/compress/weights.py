@@ -1,6 +1,5 @@
 """The weights of a model's layers, each stored array once, however many layers read it."""
 
-import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from controller.compress.anatomy import dissect
 from controller.compress.graph import Graph
 from controller.compress.layers import Layer, layers
+from protocols.packing import sent_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Footprint:
 
     Attributes:
         file_bytes: of the file.
-        wire_bytes: of the file after lzma: what goes over the air.
+        wire_bytes: of the file as delivery packs it: what goes over the air.
         parameters: learned numbers, also those that pass a DEQUANTIZE; what several layers share
             counts once.
         nonzero: those of them that do not stand for zero.
@@ -100,11 +100,8 @@ def zero_of(graph: Graph, tensor: int) -> NDArray[np.int64]:
 
 
 def wire_bytes(content: bytes) -> int:
-    """Return how many bytes something takes over the air: after lzma as Python has it by default.
-
-    Where the same is sent again and again, the sender compresses it once.
-    """
-    return len(lzma.compress(content))
+    """Return how many bytes something takes over the air: packed as delivery packs it."""
+    return sent_bytes(content)
 
 
 def footprint(content: bytes, name: str) -> Footprint:

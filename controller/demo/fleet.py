@@ -33,6 +33,7 @@ class DemoDevice:
             '[inference]\ntcp = "127.0.0.1:0"\n'
             f'[sensors]\nsysroot = "{self.machine.root}"\ninterval_s = 0.25\n'
             "[telemetry]\ninterval_s = 1.0\n"
+            "[fetch]\njitter_s = 0\n"
         )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own agent

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from controller.schedules.text import window_words
+from controller.schedules.text import null_word, window_words
 from protocols.schedule import LADDER_OF, CascadeSchedule, Schedule
 
 _SPECIAL = frozenset({"v", "version", "thresholds", "windows", "cascades"})
@@ -58,7 +58,7 @@ def _figures(schedule: Schedule) -> Iterator[_Figure]:
     for name, section in schedule.model_dump(mode="json").items():
         if name not in _SPECIAL and isinstance(section, Mapping):
             for field, value in section.items():
-                yield (name, field), _words(value, "never")
+                yield (name, field), _words(value, null_word(field))
     windows = "; ".join(map(window_words, schedule.windows))
     yield ("windows", "no better than"), windows or "none"
     for name, row in schedule.cascades.items():

@@ -13,12 +13,15 @@ from controller.errors import ControllerError
 from controller.fleet import Device, Fleet
 from controller.planner import base_schedule, outlook, ruling_deployments
 from controller.progress import means, rules
+from controller.rollouts.waves import is_over, is_under_way
 from controller.steps import PutDeployment
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
 from protocols.schedule import CascadeSchedule, Schedule
 
 _KNOWN = 6
+_AT_ONCE = {"strategy": None, "paused": False, "promoted": 0}
+"""What is published again has reached its devices already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def ruling(fleet: Fleet, device: Device) -> tuple[Deployment, ...]:
     active = sorted(
         (d for d in fleet.deployments.values() if not d.aborted), key=lambda d: (d.order, d.id)
     )
-    return ruling_deployments(active, device)
+    return ruling_deployments(active, device, fleet.rollouts)
 
 
 def find_target(fleet: Fleet, name: str, cascade: str | None = None) -> Target:
@@ -79,8 +82,9 @@ def find_target(fleet: Fleet, name: str, cascade: str | None = None) -> Target:
     found = fleet.deployments.get(name)
     if found is None:
         return _of_cascade(fleet, name)
-    if found.aborted:
-        raise ControllerError(f"cannot use {name}: it was aborted")
+    if is_over(found, fleet.rollouts):
+        why = "it was aborted" if found.aborted else "its rollout has stopped"
+        raise ControllerError(f"cannot use {name}: {why}")
     return Target(found, _ruled(fleet, found))
 
 
@@ -138,9 +142,10 @@ def revision_steps(
         author: with a nonce for the new deployment and each of `kept(fleet, target)`.
 
     Raises:
-        ControllerError: the schedule's rows are not the bundle's.
+        ControllerError: the schedule's rows are not the bundle's, or a rollout is under way there.
     """
     old = target.deployment
+    _check_settled(fleet, target)
     new = create_deployment(
         fleet,
         old.bundle,
@@ -152,16 +157,32 @@ def revision_steps(
         variants=old.variants,
         schedule=schedule,
         wishes=old.wishes,
+        sources=old.sources,
         by=author.by,
     )
     again = [
-        one.with_(id=deployment_id(one.bundle, nonce), order=new.order + place)
+        one.with_(id=deployment_id(one.bundle, nonce), order=new.order + place, **_AT_ONCE)
         for place, (one, nonce) in enumerate(
             zip(kept(fleet, target), author.nonces[1:], strict=True), 1
         )
     ]
     # The kept ones first: the device must not see the wide one rule for a moment.
     return [*map(PutDeployment, reversed(again)), PutDeployment(new)]
+
+
+def _check_settled(fleet: Fleet, target: Target) -> None:
+    """Check that nothing of the cascade is on its way there.
+
+    What succeeds it would be everywhere at once, or would take its devices away from it.
+    """
+    for one in fleet.deployments.values():
+        concerns = one == target.deployment or any(means(one, d) for d in target.devices)
+        same = one.bundle.name == target.cascade
+        if same and concerns and is_under_way(one, fleet.rollouts):
+            raise ControllerError(
+                f"cannot change the schedule of {one.id}: its rollout is under way; wait for its "
+                f"end, or ctl rollout abort {one.id}"
+            )
 
 
 def kept(fleet: Fleet, target: Target) -> tuple[Deployment, ...]:
@@ -172,7 +193,7 @@ def kept(fleet: Fleet, target: Target) -> tuple[Deployment, ...]:
     later = [
         one
         for one in fleet.deployments.values()
-        if not one.aborted
+        if not is_over(one, fleet.rollouts)
         and one.bundle.name == target.cascade
         and (one.order, one.id) > (old.order, old.id)
         and (_ruled(fleet, one) or not fleet.selected(one.devices, one.selector))
@@ -250,7 +271,11 @@ def _of_device(fleet: Fleet, device: Device, cascade: str | None) -> Target:
 
 
 def _of_cascade(fleet: Fleet, name: str) -> Target:
-    active = [d for d in fleet.deployments.values() if d.bundle.name == name and not d.aborted]
+    active = [
+        d
+        for d in fleet.deployments.values()
+        if d.bundle.name == name and not is_over(d, fleet.rollouts)
+    ]
     if not active:
         raise ControllerError(f"cannot find {name}: {_known(fleet)}")
     found = [d for d in active if _ruled(fleet, d)] or [max(active, key=lambda d: (d.order, d.id))]

@@ -21,7 +21,12 @@ from protocols.schedule import (
 )
 
 _NULL = "never"
-_NULL_OF = {"cpus": "any", "escalations_per_s": "unlimited"}
+_NULL_OF = {
+    "cpus": "any",
+    "escalations_per_s": "unlimited",
+    "kib_per_s": "unlimited",
+    "mib_per_day": "unlimited",
+}
 _OF_STAGES = frozenset({"resident", "on_demand"})
 """Lists of names that a person has chosen: a stage may be called `never`."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -72,7 +77,7 @@ def with_nulls(value: object, key: str = "") -> object:
         return {str(k): with_nulls(v, str(k)) for k, v in value.items()}
     if isinstance(value, list):
         return value if key in _OF_STAGES else [with_nulls(one, key) for one in value]
-    return None if isinstance(value, str) and value == _null(key) else value
+    return None if isinstance(value, str) and value == null_word(key) else value
 
 
 def clock(minute: int) -> str:
@@ -95,7 +100,7 @@ def _descriptions(annotation: object) -> Mapping[str, str]:
 
 def _scalars(values: Mapping[str, object], described: Mapping[str, str]) -> Iterator[str]:
     for name, value in values.items():
-        words = described.get(name, "").replace("null:", f'"{_null(name)}":')
+        words = described.get(name, "").replace("null:", f'"{null_word(name)}":')
         comment = f"  # {words}" if words else ""
         yield f"{_key(name)} = {_value(value, name)}{comment}"
 
@@ -152,10 +157,11 @@ def _value(value: object, key: str) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_value(one, key) for one in value)}]"
     # JSON's strings, numbers, true and false are TOML's too.
-    return json.dumps(_null(key) if value is None else value)
+    return json.dumps(null_word(key) if value is None else value)
 
 
-def _null(key: str) -> str:
+def null_word(key: str) -> str:
+    """Return the word that stands for null in a field of this name."""
     return _NULL_OF.get(key, _NULL)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.bundle import Metric, ScoreKind
+from protocols.bundle import CONFIDENCE_BINS, Metric, ScoreKind
 
 _NEAR_ZERO, _NEAR_ONE = -0.01, 1.01
 _SUM_TOLERANCE = 0.1
@@ -90,6 +90,16 @@ def confidence(chances: NDArray[np.float32], metric: Metric) -> float:
             return float(first) - float(second)
         case "entropy":
             return 1.0 - _entropy(chances) / math.log(chances.size)
+
+
+def confidence_bin(confidence: float) -> int | None:
+    """Return in which of the equal bins of [0, 1] a confidence is counted; None: it is NaN.
+
+    The entropy of rounded probabilities can fall a little outside: it counts at the edge.
+    """
+    if math.isnan(confidence):
+        return None
+    return min(max(int(confidence * CONFIDENCE_BINS), 0), CONFIDENCE_BINS - 1)
 
 
 def score_kind(rows: NDArray[Any]) -> ScoreKind:

@@ -45,6 +45,13 @@ class Picture:
         self._write(f"{zone}/type", "cpu-thermal\n")
         self._write(f"{zone}/temp", f"{round(celsius * 1000)}\n")
 
+    def battery(self, percent: float, *, plugged: bool) -> None:
+        """Set the only battery, and whether it is fed."""
+        battery = "sys/class/power_supply/BAT0"
+        self._write(f"{battery}/type", "Battery\n")
+        self._write(f"{battery}/capacity", f"{percent:.0f}\n")
+        self._write(f"{battery}/status", "Charging\n" if plugged else "Discharging\n")
+
     def _write(self, path: str, content: str) -> None:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)

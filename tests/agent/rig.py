@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from protocols.bundle import ArtifactRef, Bundle, BundleRef
-from protocols.chunks import artifact_ref, cut
+from protocols.chunks import artifact_ref, cut, with_lists
 from protocols.desired import Desired, DesiredCascade, StagePin
 from protocols.device import Event, ReportedCascade, Status
 from protocols.envelope import (
@@ -25,6 +25,7 @@ from protocols.envelope import (
 )
 from protocols.errors import MessageError
 from protocols.link import Broker, Link
+from protocols.packing import payload_of
 from protocols.schedule import Schedule
 from tests.agent.picture import Picture
 from tests.agent.runner.cascades import Built, Piece, build
@@ -105,11 +106,17 @@ class Rig:
 
     # --- the controller's side
 
-    def put(self, content: bytes, *, instead: bytes | None = None) -> ArtifactRef:
-        """Publish an artifact's chunks; `instead` is sent under its name."""
-        ref = artifact_ref(content)
+    def put(
+        self, content: bytes, ref: ArtifactRef | None = None, *, instead: bytes | None = None
+    ) -> ArtifactRef:
+        """Publish an artifact's chunks, packed if `ref` has a chunk list.
+
+        `instead` is sent under its name.
+        """
+        ref = ref or artifact_ref(content)
         for number, chunk in enumerate(cut(instead or content)):
-            self.link.publish(self.topics.chunk(ref.sha256, number), chunk, retain=True)
+            payload = payload_of(ref, chunk)
+            self.link.publish(self.topics.chunk(ref.sha256, number), payload, retain=True)
         return ref
 
     def ship(
@@ -117,12 +124,12 @@ class Rig:
     ) -> DesiredCascade:
         """Publish a bundle with all that it names; `corrupt` flips a byte in its last model."""
         bundle = bundle or built.bundle
-        for ref in bundle.artifacts:
+        for ref in with_lists(bundle.artifacts):
             content = (built.folder / ref.sha256).read_bytes()
             wrong = None
             if corrupt and ref == bundle.stages[-1].variants[-1].artifact:
                 wrong = content[:-1] + bytes([content[-1] ^ 1])
-            self.put(content, instead=wrong)
+            self.put(content, ref, instead=wrong)
         envelope = self.put(sign(bundle, BUNDLE, [self.release]).encode())
         return DesiredCascade(
             bundle=BundleRef(name=bundle.name, version=bundle.version, artifact=envelope),
@@ -159,21 +166,32 @@ class Rig:
 
     # --- the device
 
-    def start(self, picture: Picture | None = None, extra: str = "") -> None:
-        """Start the agent."""
+    def start(
+        self,
+        picture: Picture | None = None,
+        extra: str = "",
+        interval_s: float = 0.1,
+        telemetry_s: float = 0.2,
+        module: str = "agent",
+    ) -> None:
+        """Start the agent, or another module that becomes one.
+
+        It looks at the sensors, and speaks, once an interval.
+        """
         self.state_dir.mkdir(exist_ok=True)
         config = self.folder / "agent.toml"
         sysroot = f'\nsysroot = "{picture.root}"' if picture else ""
+        fetch = "" if "[fetch]" in extra else "[fetch]\njitter_s = 0\n"
         config.write_text(
             f'id = "{self.name}"\nfleet = "{FLEET}"\nstate_dir = "{self.state_dir}"\n'
             f'trust = "{self.trust}"\n[broker]\nurl = "{self.broker_url}"\n'
-            f'[inference]\ntcp = "127.0.0.1:0"\n[telemetry]\ninterval_s = 0.2\n'
-            f"[sensors]\ninterval_s = 0.1{sysroot}\n{extra}"
+            f'[inference]\ntcp = "127.0.0.1:0"\n[telemetry]\ninterval_s = {telemetry_s}\n'
+            f"{fetch}[sensors]\ninterval_s = {interval_s}{sysroot}\n{extra}"
         )
         self.starts += 1
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(config)],
+                [sys.executable, "-m", module, "run", "--config", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

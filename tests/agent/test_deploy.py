@@ -98,10 +98,10 @@ def test_a_flipped_byte_is_rejected_and_the_old_version_serves(rig: Rig, tmp_pat
     rig.wait_running(1)
     rig.desire(rig.ship(second, corrupt=True))
     cascade = rig.wait_phase("rejected")
-    assert "cannot accept artifact" in cascade.message
+    assert "cannot accept chunk 0" in cascade.message
     assert cascade.running is not None
     assert cascade.running.version == 1
-    assert rig.wait_event("rejected", "cannot accept artifact")
+    assert rig.wait_event("rejected", "cannot accept chunk 0")
     ship_again = rig.ship(second)
     rig.desire(ship_again)
     rig.wait_running(2)

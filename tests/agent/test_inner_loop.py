@@ -63,6 +63,18 @@ def test_a_recovery_asks_whether_it_fits_by_the_sample_at_hand() -> None:
     assert found.rungs.residency == 3
 
 
+def test_it_says_when_to_look_for_the_end_of_a_hold() -> None:
+    found, _, clock = looping(90, 17)
+    assert found.due_s == float("inf")
+    clock[0] = 1.0
+    found.sense(SCHEDULE, lambda *_: True)
+    assert found.due_s == 3.0
+    clock[0] = found.due_s
+    (change,) = found.sense(SCHEDULE, lambda *_: True)
+    assert (change.before, change.after) == (0, 2)
+    assert found.due_s == float("inf")
+
+
 def test_a_schedule_cannot_make_every_sample_stale() -> None:
     found, _, clock = looping(90, 5, 5, 5)
     strict = SCHEDULE.with_(

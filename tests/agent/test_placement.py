@@ -4,61 +4,88 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.placement import clamp, core_classes
-from protocols.device import CoreClass
+from agent.placement import Speeds, clamp, core_classes, knows
+from protocols.device import CoreClass, CoreSource
 
 
 def test_big_little_by_capacity() -> None:
     capacity = {0: 446, 1: 446, 2: 446, 3: 446, 4: 1024, 5: 1024}
     max_khz = dict.fromkeys(range(4), 1_416_000) | dict.fromkeys((4, 5), 1_800_000)
-    assert core_classes(capacity, max_khz, range(6)) == (
-        CoreClass(cpus=(4, 5), capacity=1024, max_mhz=1800),
-        CoreClass(cpus=(0, 1, 2, 3), capacity=446, max_mhz=1416),
+    found = core_classes({"cpu_capacity": capacity, "cpuinfo_max_freq": max_khz}, max_khz, range(6))
+    assert found == (
+        (
+            CoreClass(cpus=(4, 5), capacity=1024, max_mhz=1800),
+            CoreClass(cpus=(0, 1, 2, 3), capacity=446, max_mhz=1416),
+        ),
+        "cpu_capacity",
     )
 
 
-def test_the_clock_decides_where_a_capacity_is_missing() -> None:
-    max_khz = {0: 1_000_000, 1: 1_000_000, 2: 2_000_000}
-    assert core_classes({0: 512}, max_khz, range(3)) == (
-        CoreClass(cpus=(2,), capacity=1024, max_mhz=2000),
-        CoreClass(cpus=(0, 1), capacity=512, max_mhz=1000),
+def test_the_next_source_decides_where_one_does_not_know_every_cpu() -> None:
+    speeds: Speeds = {"cpu_capacity": {0: 512}, "midr": {0: 1.0, 1: 1.0, 2: 2.0}}
+    assert core_classes(speeds, {}, range(3)) == (
+        (CoreClass(cpus=(2,), capacity=1024), CoreClass(cpus=(0, 1), capacity=512)),
+        "midr",
     )
+
+
+def test_a_source_that_finds_all_alike_leaves_the_word_to_one_that_does_not() -> None:
+    same = dict.fromkeys(range(4), 1024)
+    midr = {0: 1.0, 1: 1.0, 2: 2.0, 3: 2.0}
+    classes, source = core_classes({"cpu_capacity": same, "midr": midr}, {}, range(4))
+    assert ([group.cpus for group in classes], source) == ([(2, 3), (0, 1)], "midr")
+    classes, source = core_classes({"cpu_capacity": same, "midr": same}, {}, range(4))
+    assert ([group.cpus for group in classes], source) == ([(0, 1, 2, 3)], "cpu_capacity")
 
 
 def test_without_any_fact_all_cpus_are_alike() -> None:
-    assert core_classes({}, {0: 1_500_000}, range(4)) == (
-        CoreClass(cpus=(0, 1, 2, 3), capacity=1024, max_mhz=1500),
-    )
-    assert core_classes({}, {}, (3, 1))[0].max_mhz is None
+    classes, source = core_classes({"cpu_capacity": {}}, {0: 1_500_000}, range(4))
+    assert classes == (CoreClass(cpus=(0, 1, 2, 3), capacity=1024, max_mhz=1500),)
+    assert source is None
+    assert core_classes({}, {}, (3, 1))[0][0].max_mhz is None
 
 
 def test_the_mask_cuts_and_the_fastest_that_is_left_counts_1024() -> None:
-    classes = core_classes({0: 446, 1: 446, 4: 1024}, {}, {0, 1})
+    classes, _source = core_classes({"cpu_capacity": {0: 446, 1: 446, 4: 1024}}, {}, {0, 1})
     assert classes == (CoreClass(cpus=(0, 1), capacity=1024),)
 
 
-def test_clocks_that_differ_a_little_make_no_class() -> None:
-    max_khz = {0: 5_000_000, 1: 5_200_000, 2: 5_100_000, 3: 3_800_000}
-    assert [group.cpus for group in core_classes({}, max_khz, range(4))] == [(0, 1, 2), (3,)]
+@pytest.mark.parametrize(
+    ("source", "speeds", "groups"),
+    [
+        ("cpuinfo_max_freq", (5_000_000, 5_200_000, 5_100_000, 3_800_000), [(0, 1, 2), (3,)]),
+        ("cpu_capacity", (1024, 850, 1024, 850), [(0, 2), (1, 3)]),
+        ("measured", (1024, 850, 1024, 850), [(0, 1, 2, 3)]),
+        ("measured", (1024, 700, 1024, 700), [(0, 2), (1, 3)]),
+    ],
+)
+def test_what_differs_a_little_is_alike_and_more_so_if_it_was_measured(
+    source: CoreSource, speeds: tuple[int, ...], groups: list[tuple[int, ...]]
+) -> None:
+    classes, _source = core_classes({source: dict(enumerate(speeds))}, {}, range(4))
+    assert [group.cpus for group in classes] == groups
 
 
 def test_no_cpus_no_classes() -> None:
-    assert core_classes({}, {}, ()) == ()
+    assert core_classes({"midr": {0: 1.0}}, {}, ()) == ((), None)
 
 
-@given(
-    st.dictionaries(st.integers(0, 15), st.integers(0, 1024)),
-    st.dictionaries(st.integers(0, 15), st.integers(0, 5_000_000)),
-    st.sets(st.integers(0, 15)),
-)
+_SPEEDS = st.dictionaries(st.integers(0, 15), st.floats(0, 5_000_000))
+
+
+@given(st.lists(_SPEEDS, min_size=3, max_size=3), st.sets(st.integers(0, 15)))
 def test_every_allowed_cpu_is_in_one_class_and_the_fastest_come_first(
-    capacity: dict[int, int], max_khz: dict[int, int], allowed: set[int]
+    said: list[dict[int, float]], allowed: set[int]
 ) -> None:
-    classes = core_classes(capacity, max_khz, allowed)
+    capacity, clock, measured = said
+    speeds: Speeds = {"cpu_capacity": capacity, "cpuinfo_max_freq": clock, "measured": measured}
+    classes, source = core_classes(speeds, clock, allowed)
     assert sorted(cpu for group in classes for cpu in group.cpus) == sorted(allowed)
     capacities = [group.capacity for group in classes]
     assert capacities == sorted(capacities, reverse=True)
     assert capacities[:1] == ([1024] if allowed else [])
+    assert source is None or knows(speeds[source], allowed)
+    assert len(classes) <= 1 or source is not None
 
 
 @pytest.mark.parametrize(

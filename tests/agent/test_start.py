@@ -123,6 +123,12 @@ def test_credentials_come_from_files(tmp_path: Path) -> None:
             config(broker=wrong).session()
 
 
+def test_certificates_for_sources_are_looked_at_before_they_are_needed(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    with pytest.raises(StartError, match=rf"^cannot start: \[fetch\] ca_file {none}: "):
+        config(fetch={"ca_file": str(none)}).session()
+
+
 def test_a_socket_path_that_is_too_long_moves_or_is_refused() -> None:
     long = "/" + "x" * 120
     moved = config(state_dir=long).unix_path()
@@ -240,3 +246,38 @@ def test_systemd_hears_of_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert Watchdog().interval_s is None
     monkeypatch.delenv("NOTIFY_SOCKET")
     Watchdog().ready("nobody hears it")
+
+
+def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
+    url = "mqtts://127.0.0.1"
+    for half in ("cert_file", "key_file"):
+        with pytest.raises(StartError, match="want both cert_file and key_file"):
+            config(broker={"url": url, half: "x"}).session()
+    pair = {"cert_file": str(tmp_path / "none.pem"), "key_file": str(tmp_path / "none.key")}
+    with pytest.raises(StartError, match=r"\[broker\]: cannot use certificates .*none\.pem"):
+        config(broker={"url": url, **pair}).session()
+
+
+def test_check_says_that_others_can_read_a_secret(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hush")
+    broker = {"url": "mqtt://127.0.0.1:9", "username": "u", "password_file": str(secret)}
+    trust(tmp_path / "trust.json", "release", "controller")
+    found = config(
+        broker=broker,
+        trust=str(tmp_path / "trust.json"),
+        state_dir=str(tmp_path / "state"),
+        inference={"tcp": False, "unix": False},
+    )
+    for mode, is_said in ((0o644, True), (0o600, False)):
+        secret.chmod(mode)
+        said = [finding.text for finding in check(lambda: found) if not finding.good]
+        assert any("others can be this device" in text for text in said) == is_said
+        assert not any("hush" in text for text in said)
+
+
+def test_no_password_on_a_command_line() -> None:
+    done = agent("run", "--id", "pi", "--broker", "mqtt://pi:hush@127.0.0.1")
+    assert done.returncode == 2
+    assert "where `ps` shows it" in done.stderr
+    assert "hush" not in done.stderr

@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from tests import bench
 
-WITH_OPTIONS = ("third_party", "widths")
+WITH_OPTIONS = ("delivery", "kills", "steal", "third_party", "widths")
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ from tests.plant.serving import Tally
 SEEDS = (1, 2, 3)
 """The table is of the first; of the others only the front is shown."""
 
-NEVER = PlannerPolicy(revise_after_s=math.inf, restore_after_s=math.inf)
+NEVER = PlannerPolicy(revise_after_s=math.inf)
 
 
 def reflex_alone(picture: Picture) -> Ours:

@@ -18,7 +18,7 @@ from protocols.bundle import (
     TensorSpec,
     Variant,
 )
-from protocols.chunks import artifact_ref
+from protocols.chunks import artifact_ref, chunk_list, listed_ref
 from protocols.schedule import default_cascade_schedule
 
 CLASSES = 10
@@ -86,6 +86,8 @@ def shelve(home: Home, bundle: Bundle) -> BundleRef:
     envelope = load_signer(home, "release").sign_bundle(bundle)
     for content in (*contents, _golden(bundle.version), envelope):
         keep_artifact(home, artifact_ref(content), content)
+    for content in contents:
+        keep_artifact(home, artifact_ref(chunk_list(content)), chunk_list(content))
     return ref_of(bundle, envelope)
 
 
@@ -99,7 +101,7 @@ def _stage(piece: Piece, version: int) -> Stage:
         variants=tuple(
             Variant(
                 name=variant,
-                artifact=artifact_ref(content_of(piece.name, variant, version)),
+                artifact=listed_ref(content_of(piece.name, variant, version)),
                 inputs=(TensorSpec(name="x", shape=(1, 64), dtype="float32"),),
                 outputs=(TensorSpec(name="y", shape=(1, CLASSES), dtype="float32"),),
                 score_kind="logits",

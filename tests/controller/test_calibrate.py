@@ -16,10 +16,13 @@ from controller.calibrate import (
     binomial_tail,
     calibrate,
     certify,
+    confidence_shares,
     most_harms,
     samples_needed,
 )
 from controller.errors import BuildError
+from protocols.bundle import CONFIDENCE_BINS
+from protocols.inference.gate import confidence_bin
 
 sizes = st.integers(90, 1500)
 seeds = st.integers(0, 2**32 - 1)
@@ -180,6 +183,16 @@ def test_gates_share_what_may_be_lost() -> None:
         first, second = (found.gates[name][step] for name in ("a", "b"))
         assert first.escalated == pytest.approx((found.exits[step] > 0).mean())
         assert second.escalated == pytest.approx((found.exits[step] > 1).mean())
+
+
+@given(st.lists(st.floats(-0.01, 1.01) | st.just(float("nan")), min_size=1, max_size=50))
+def test_shares_of_confidences_are_shares(values: list[float]) -> None:
+    shares = confidence_shares(np.array(values))
+    assert len(shares) == CONFIDENCE_BINS
+    known = [value for value in values if not math.isnan(value)]
+    assert sum(shares) == pytest.approx(1.0 if known else 0.0, abs=1e-4)
+    if known:
+        assert shares[confidence_bin(known[0]) or 0] >= 1 / len(known) - 1e-6
 
 
 def test_few_samples_prove_few_steps() -> None:

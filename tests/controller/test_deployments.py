@@ -10,6 +10,7 @@ from controller.deployments import (
 from controller.errors import ControllerError, FitError
 from controller.fleet import Device, Fleet
 from controller.steps import ClearArtifact, PutArtifact, PutDeployment
+from protocols.chunks import with_lists
 from protocols.desired import DesiredCascade, StagePin
 from tests.controller.cascades import Piece, make_bundle, ref_of
 from tests.controller.world import NOW_S, deployment, desired, device, fleet
@@ -52,12 +53,15 @@ def test_artifacts_go_out_first_and_the_manifest_is_the_last_of_them() -> None:
     steps = deployment_steps(made, V1)
 
     put = [step.ref for step in steps if isinstance(step, PutArtifact)]
-    assert set(put) == {*V1.artifacts, made.bundle.artifact}
+    assert put == [*with_lists(V1.artifacts), made.bundle.artifact]
     assert put[-1] == made.bundle.artifact
     assert steps[-1] == PutDeployment(made)
     assert [step.describe().split(":")[0] for step in steps] == [
+        "put digits@1 small int8, its chunk list",
         "put digits@1 small int8",
+        "put digits@1 large fp32, its chunk list",
         "put digits@1 large fp32",
+        "put digits@1 large int8, its chunk list",
         "put digits@1 large int8",
         "put digits@1 golden samples",
         "put digits@1 manifest",
@@ -73,9 +77,11 @@ def test_an_abort_clears_what_nobody_else_needs() -> None:
 
     steps = abort_steps(found, second.id, bundles)
 
-    assert steps[0] == PutDeployment(second.with_(aborted=True))
+    assert steps[0] == PutDeployment(second.with_(aborted=True), "aborted")
     cleared = {step.ref for step in steps if isinstance(step, ClearArtifact)}
-    assert cleared == {*shared.artifacts, second.bundle.artifact} - set(V1.artifacts)
+    assert cleared == {*with_lists(shared.artifacts), second.bundle.artifact} - set(
+        with_lists(V1.artifacts)
+    )
     assert V1.stages[0].variants[0].artifact not in cleared
 
 

@@ -36,6 +36,7 @@ def test_option_before_environment_before_file(tmp_path: Path) -> None:
 
 def test_credentials_of_the_file_go_to_its_own_broker_alone(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hush\n")
+    (tmp_path / "secret").chmod(0o600)
     (tmp_path / "config.toml").write_text(
         '[broker]\nurl = "mqtt://file"\nusername = "ctl"\npassword_file = "secret"\n'
     )
@@ -55,6 +56,8 @@ def test_credentials_of_the_file_go_to_its_own_broker_alone(tmp_path: Path) -> N
         ('fleet = "a/b"', "fleet"),
         ('[broker]\nurl = "mqtt://x"\nca_file = "nowhere.pem"', "no ca_file"),
         ('[broker]\npassword_file = "nowhere"', "nowhere"),
+        ('[planner]\nexpire_after = "soon"', "want hours or days"),
+        ('[planner]\nexpire_after = "0h"', 'at least "1h"'),
     ],
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -62,6 +65,13 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, said: str) 
 
     with pytest.raises(HomeError, match=said):
         Home.open(tmp_path, environ={})
+
+
+def test_how_long_a_document_may_be_accepted(tmp_path: Path) -> None:
+    assert Home.open(tmp_path, environ={}).expire_after_s is None
+    (tmp_path / "config.toml").write_text('[planner]\nexpire_after = "7d"\n')
+
+    assert Home.open(tmp_path, environ={}).expire_after_s == 7 * 86400
 
 
 def test_wrong_overrides_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from tests.controller.world import (
 V1, V2 = make_bundle(), make_bundle(version=2)
 FACES = make_bundle((Piece("only", [("fp32", 20.0)]),), name="faces")
 BUNDLES: dict[str, Bundle] = {ref_of(b).artifact.sha256: b for b in (V1, V2, FACES)}
-POLICY = PlannerPolicy(revise_after_s=300, restore_after_s=1800)
+POLICY = PlannerPolicy(revise_after_s=300, restore_after_s=1800, restore_threads_after_s=600)
 
 
 def steps_of(
@@ -377,6 +377,44 @@ def test_lasting_cpu_pressure_halves_the_threads_and_a_calm_doubles_them() -> No
     assert threads(NOW_S + 3000, 0, NOW_S + 1000) == 2
     assert threads(NOW_S + 4800, 0, NOW_S + 1000) == 4
     assert steps_of(under(found, NOW_S + 9999), NOW_S + 9999) == []
+
+
+def test_threads_come_back_sooner_than_models_and_do_not_put_them_off() -> None:
+    found = deployed()
+    settled(under(found, residency=history(2, NOW_S - 300), compute=history(2, NOW_S - 300)))
+    calm = {"residency": history(0, NOW_S + 10), "compute": history(0, NOW_S + 10)}
+
+    def steps(at_s: float) -> list[Step]:
+        return steps_of(under(found, NOW_S + at_s, **calm), NOW_S + at_s)
+
+    assert steps(609) == []
+    threads = document(steps(610))
+    assert threads.reason == "CPU calm for 600 s: digits goes from 2 to 4 threads"
+    assert (threads.ts, threads.forms_ts) == (NOW_S + 610, NOW_S)
+    apply(found, [PutDesired(threads)])
+    assert steps(1809) == []
+    models = document(steps(1810))
+    assert models.reason == "memory calm for 1800 s: large goes from int8 to fp32"
+    assert models.forms_ts == NOW_S + 1810
+
+
+def test_a_document_that_does_not_say_when_its_forms_changed_is_as_old_as_they_are() -> None:
+    found = deployed()
+    settled(under(found, residency=history(2, NOW_S - 300)))
+    only = found.devices["pi"]
+    assert only.desired is not None
+    found.devices["pi"] = replace(only, desired=only.desired.with_(forms_ts=0.0))
+    later = NOW_S + 1799
+    assert steps_of(under(found, later, residency=history(0, NOW_S - 9)), later) == []
+    assert steps_of(under(found, later + 1, residency=history(0, NOW_S - 9)), later + 1)
+
+
+def test_the_reason_names_what_is_shed_beside_another_form() -> None:
+    found = under(deployed(), residency=history(2, NOW_S - 301), compute=history(2, NOW_S - 301))
+    told = document(steps_of(found))
+    assert told.shed == 1
+    assert "memory short for 301 s: " in told.reason
+    assert "CPU short for 301 s: steps of C0 taken back: 1, 0 before" in told.reason
 
 
 def test_the_reason_names_the_threads() -> None:

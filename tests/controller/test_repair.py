@@ -23,6 +23,14 @@ def test_a_fetch_that_stands_still_is_stalled() -> None:
     assert stalled_bundles(found, NOW_S + STALLED_S) == (REF,)
 
 
+def test_a_device_that_says_what_it_waits_for_misses_nothing() -> None:
+    waiting = ReportedCascade(bundle=REF, phase="fetching", message="waits: the link is metered")
+    reported = Reported(device="pi", boot_id="b", cascades=(waiting,))
+    found = fleet(device(reported=reported, reported_s=NOW_S))
+
+    assert stalled_bundles(found, NOW_S + 1000) == ()
+
+
 def test_a_device_that_is_away_or_done_waits_for_nothing() -> None:
     away = replace(fetching(), status=status(online=False))
     done = replace(

@@ -1,5 +1,6 @@
 """Sessions on real brokers, with a scripted fleet that fetches and checks what it is given."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +23,13 @@ from controller.session import Session
 from controller.signing import key_path, load_signer
 from controller.steps import PutPins
 from protocols.bundle import Bundle, BundleRef
+from protocols.chunks import with_lists
 from protocols.desired import Deployment, DesiredCascade, StagePin
 from protocols.device import Rungs, Sample
 from protocols.envelope import Envelope, KeySet
 from protocols.errors import LinkError, SluiceError
 from protocols.link import Link
+from protocols.pull import Puller
 from tests.brokers import running_broker
 from tests.controller.cascades import Piece, make_bundle, shelve
 from tests.controller.conftest import FLEET, new_home
@@ -302,9 +305,29 @@ def test_artifacts_that_are_there_are_not_sent_again(home: Home) -> None:
         session.execute(steps, sent.append)
         session.execute(steps, sent.append)
 
-    total = sum(a.size_bytes for a in (*BUNDLE.artifacts, ref.artifact))
+    total = sum(a.size_bytes for a in with_lists((*BUNDLE.artifacts, ref.artifact)))
     assert sum(sent) == 2 * total
     assert sent[-1] == total, "the second time in one word"
+
+
+def test_what_no_deployment_needs_any_more_leaves_the_broker(home: Home) -> None:
+    newer = make_bundle(version=2)
+    first, second = shelve(home, BUNDLE), shelve(home, newer)
+    models = [variant.artifact for stage in BUNDLE.stages for variant in stage.variants]
+    kept = newer.stages[1].variants[0].artifact
+    places = [(ref.sha256, 0) for ref in (*models, first.artifact, kept)]
+    with Session(home, "serve") as server, scripted(home, "a"):
+        wait(server, known("a"))
+        wait_done(server, deploy(server, first, BUNDLE))
+        made = deploy(server, second, newer, "b")
+        wait_done(server, made, newer)
+        server._clear_unneeded()
+        with Puller(home.broker, home.topics, "reader") as puller:
+            assert len(puller.look(places, 0.5)) == len(places), "not at the first look"
+            server._clear_unneeded()
+            time.sleep(0.3)
+            assert puller.look(places, 0.5).keys() == {first.artifact.sha256, kept.sha256}
+        wait_done(server, deploy(server, first, BUNDLE, "c"))
 
 
 def test_a_broker_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -462,3 +485,24 @@ def valid_documents(home: Home, fleet: Fleet) -> dict[str, bytes]:
         topics.deployment(made.id): load_signer(home, "release").sign_deployment(made),
         topics.controller(controller.controller): controller.encode(),
     }
+
+
+def test_documents_are_written_anew_before_they_expire(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.session.LOOK_EVERY_S", 0.1)
+    ref = shelve(home, BUNDLE)
+    brief = dataclasses.replace(home, expire_after_s=2.0)
+    with scripted(home, "a"), Session(brief, "deploy") as session:
+        wait(session, known("a"))
+        wait_done(session, deploy(session, ref, BUNDLE))
+        first = session.fleet.device("a").desired
+        assert first is not None
+        assert first.expires_ts is not None
+        assert first.expires_ts - first.ts == pytest.approx(2.0)
+
+        def renewed(fleet: Fleet) -> bool:
+            desired = fleet.device("a").desired
+            return desired is not None and desired.generation >= first.generation + 2
+
+        wait(session, renewed)

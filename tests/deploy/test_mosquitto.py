@@ -1,26 +1,16 @@
 """The mosquitto configuration: the fleet's documents survive a broker that is killed."""
 
 import getpass
-import queue
-import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from controller.broker import find_mosquitto
+from controller.enrolment.mosquitto import trial_config
 from protocols.chunks import CHUNK_BYTES
 from protocols.link import Broker, Link
 from protocols.message import Message
@@ -112,58 +102,8 @@ def test_the_broker_is_for_this_machine_until_it_has_passwords() -> None:
     assert [x for x in lines if x.startswith("listener ")] == ["listener 1883 127.0.0.1"]
 
 
-def test_the_commented_lines_give_tls_and_passwords(tmp_path: Path) -> None:
-    program, passwd = find_mosquitto(), shutil.which("mosquitto_passwd")
-    if program is None or passwd is None:
-        pytest.skip("mosquitto is not installed")
-    plain, tls = free_port(), free_port()
-    text = re.sub(r"^#(\w)", r"\1", CONFIG.read_text(), flags=re.MULTILINE)
-    for old, new in {
-        "allow_anonymous true": "allow_anonymous false",
-        "listener 1883": f"listener {plain}",
-        "listener 8883": f"listener {tls} 127.0.0.1",
-        "/etc/mosquitto/sluice.passwords": f"{tmp_path}/passwords",
-        "/etc/mosquitto/certs": str(tmp_path),
-        "/var/lib/mosquitto": str(tmp_path),
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    (tmp_path / "sluice.conf").write_text(f"user {getpass.getuser()}\n{text}")
-    subprocess.run([passwd, "-b", "-c", tmp_path / "passwords", "pi-1", "secret"], check=True)
-    make_certificate(tmp_path)
-    with running([program, "-c", str(tmp_path / "sluice.conf")], tmp_path / "log", tls):
-        url = f"mqtts://pi-1:secret@127.0.0.1:{tls}"
-        known = Broker.parse(url, str(tmp_path / "broker.pem"))
-        with Session(known) as session:
-            session.link.publish_and_wait("sluice/topic", b"hidden")
-            assert session.wait_for("sluice/topic") == b"hidden"
-        for stranger in (replace(known, password=known.url), replace(known, username=None)):
-            reasons: queue.Queue[str] = queue.Queue()
-            link = Link(stranger, "stranger", lambda *_: None, on_disconnected=reasons.put)
-            link.start()
-            assert reasons.get(timeout=WAIT_S).startswith("refused by mqtts://")
-            link.stop()
-
-
-def make_certificate(folder: Path) -> None:
-    """Write a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
-    now = datetime.now(UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "broker.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (folder / "broker.key").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def test_the_file_is_the_one_that_the_controller_would_write() -> None:
+    assert CONFIG.read_text() == trial_config(), (
+        "run: python -c 'from controller.enrolment.mosquitto import trial_config; "
+        'print(trial_config(), end="")\' > deploy/mosquitto/sluice.conf'
     )

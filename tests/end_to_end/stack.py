@@ -190,7 +190,7 @@ class Stack:
             f'[broker]\nurl = "{self.broker_url}"\n'
             f'[inference]\ntcp = "127.0.0.1:0"\n'
             f'[sensors]\nsysroot = "{calm.root}"\n'
-            f"[telemetry]\ninterval_s = 0.5\n{extra}"
+            f"[fetch]\njitter_s = 0\n[telemetry]\ninterval_s = 0.5\n{extra}"
         )
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(

@@ -10,7 +10,7 @@ from controller.catalog import Catalog
 from controller.home import Home
 from controller.signing import generate_keys, load_signer
 from protocols.bundle import Bundle, Needs
-from protocols.chunks import cut
+from protocols.chunks import cut, with_lists
 from protocols.desired import Desired
 from protocols.envelope import DESIRED, Envelope, verify
 from tests.agent.runner.cascades import Built, Piece
@@ -40,7 +40,7 @@ def add(stack: Stack, built: Built, bundle: Bundle | None = None) -> str:
     home = home_of(stack)
     catalog = Catalog(home)
     bundle = bundle or built.bundle
-    for ref in bundle.artifacts:
+    for ref in with_lists(bundle.artifacts):
         catalog.add_file(built.folder / ref.sha256)
     with catalog.locked():
         catalog.save_bundle(bundle, load_signer(home, "release").sign_bundle(bundle))
@@ -91,17 +91,17 @@ def test_a_flipped_byte_in_the_catalog(served: Stack, tmp_path: Path) -> None:
 
 
 def test_a_flipped_byte_at_the_broker(served: Stack, tmp_path: Path) -> None:
-    built = made(tmp_path / "v2", 2)
+    built = made(tmp_path / "v2", 2, classifier(random_layers(FEATURES, 8192, CLASSES)))
     name = add(served, built)
-    # For nobody yet: everything is put out, and what is out is not sent again.
+    # For nobody yet: everything is put out, and whose last chunk is right is not sent again.
     served.ctl("deploy", name, "--detach", "-l", "nobody=here", check=False)
     ref = built.bundle.stages[0].variants[0].artifact
-    content = bytearray((built.folder / ref.sha256).read_bytes())
-    content[-1] ^= 1
-    for number, chunk in enumerate(cut(bytes(content))):
-        topic = served.observer.topics.chunk(ref.sha256, number)
-        served.observer.link.publish_and_wait(topic, chunk, retain=True)
-    assert_refused(served, ("cannot accept artifact", ref.sha256[:12]), name, {3})
+    first, *others = cut((built.folder / ref.sha256).read_bytes())
+    assert others
+    wrong = bytes([first[0] ^ 1]) + first[1:]
+    topic = served.observer.topics.chunk(ref.sha256, 0)
+    served.observer.link.publish_and_wait(topic, wrong, retain=True)
+    assert_refused(served, ("cannot accept chunk 0 of", ref.sha256[:12]), name, {3})
     cascade = served.observer.cascade(DEVICE, "digits")
     assert cascade is not None
     assert cascade.phase == "rejected"
@@ -113,7 +113,7 @@ def test_a_wrong_signature(served: Stack, tmp_path: Path) -> None:
     built = made(tmp_path / "v2", 2)
     home = home_of(served)
     catalog = Catalog(home)
-    for ref in built.bundle.artifacts:
+    for ref in with_lists(built.bundle.artifacts):
         catalog.add_file(built.folder / ref.sha256)
     with catalog.locked():
         catalog.save_bundle(

@@ -1,30 +1,26 @@
 """Who decides what is in memory: ours, and three that never look at the device."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.cascades.plan import runner_plans, schedule_of
 from agent.runner.control import CascadePlan
-from controller.fleet import Device, fold_device
-from controller.planner import PlannerPolicy, is_due, plan_device
-from controller.steps import PutDesired
+from controller.fleet import Device
+from controller.planner import PlannerPolicy
+from controller.simulate.loops import Loops, Subject, first_desired
 from protocols import governor
 from protocols.bundle import Bundle
-from protocols.desired import Deployment, Desired
-from protocols.device import Rungs, Sample, Telemetry
+from protocols.desired import Desired
+from protocols.device import Rungs, Sample
 from protocols.memory import leaves_room, rung_mib
 from protocols.schedule import Schedule
 from tests.controller.cascades import ref_of
-from tests.controller.world import FLEET, TOPICS, deployment, status
+from tests.controller.world import deployment, status
 from tests.plant.pictures import WORKS, Picture, Work
 from tests.plant.serving import Runner, Serving
 
 START_TS = 1_000_000.0
-TELEMETRY_S = 5
-SWITCH_S = 20
-"""From a new desired document to its models serving: fetched, checked and swapped."""
-
 
 PATIENCE = PlannerPolicy()
 
@@ -54,7 +50,7 @@ class Fixed:
         self, picture: Picture, residence: str = "resident", budget_mib: float | None = None
     ) -> None:
         self.budget_mib = budget_mib
-        self._desired = first_desired(picture)
+        self._desired = first_desired(subject_of(picture), START_TS, PATIENCE)
         first = "on_demand" if residence == "on_demand" else "resident"
         self._residence = {"small": first, "large": residence}
         self._cpus = picture.cpus
@@ -122,79 +118,33 @@ class Ours:
 
     def begin(self, runner: Runner, now_s: float) -> None:
         """Deploy, and put the cascades into the runner."""
-        desired = self._desired = first_desired(self.picture, self.schedule, self.patience)
-        self._device = device_of(self.picture, desired)
-        self._ruling = _ruling(self.schedule)
-        self._bundles = _bundles()
-        self._state = governor.start(now_s, desired.schedule)
-        self._waits: tuple[float, Desired] | None = None
+        subject = subject_of(self.picture, self.schedule)
+        self._loops = Loops(subject, now_s, self.patience, epoch_s=START_TS)
         self._planned: tuple[int, Rungs] | None = None
-        self._began_s, self._looked_s, self._seq = now_s, now_s, 0
+        desired = self._loops.desired
         self.revisions.append(Revision(now_s, desired, Rungs()))
         self._install(runner, desired, now_s)
 
     def sense(self, sample: Sample, runner: Runner) -> None:
         """Take a sample: the reflex at once, the planner every few seconds."""
-        now_s = sample.time_s
-        step = governor.step(
-            self._state,
-            sample,
-            self._desired.schedule,
-            lambda rung: self._fits(sample, rung, runner),
-        )
-        self._state = step.state
-        self.moves += [(now_s, change) for change in step.changes]
-        rungs = governor.rungs(self._state)
+        now_s, before = sample.time_s, self._loops.desired
+        tick = self._loops.sense(sample, lambda rung: self._fits(sample, rung, runner))
+        self.moves += [(now_s, change) for change in tick.changes]
+        desired, rungs = self._loops.desired, self._loops.rungs
         if self.watch is not None:
             self.watch(sample, rungs)
-        if (now_s - self._began_s) % TELEMETRY_S == 0:
-            self._tell(sample, rungs)
-        if self._waits is not None and now_s >= self._waits[0]:
-            self._take_up(runner, self._waits[1], now_s)
-        if self._planned != (self._desired.generation, rungs):
-            self._planned = (self._desired.generation, rungs)
-            for plan in _plans(self._desired, rungs, self.picture.cpus):
-                runner.cascades[plan.name].follow(plan, now_s)
-
-    def _tell(self, sample: Sample, rungs: Rungs) -> None:
-        """Send telemetry through the controller's fold, and let the planner look at it."""
-        self._seq += 1
-        telemetry = Telemetry(
-            device=self.picture.name,
-            boot_id="b1",
-            seq=self._seq,
-            ts=START_TS + sample.time_s,
-            uptime_s=sample.time_s,
-            sample=sample,
-            rungs=rungs,
-        )
-        topic = TOPICS.parse(TOPICS.device(self.picture.name, "telemetry"))
-        now_ts = START_TS + sample.time_s
-        self._device = fold_device(self._device, topic, telemetry.encode(), None, now_ts)
-        again_s = self._looked_s + self.patience.revise_after_s / 5  # as the controller's session
-        if sample.time_s < again_s or not is_due(self._device, now_ts, self.patience):
-            return
-        self._looked_s = sample.time_s
-        steps = plan_device(FLEET, self._device, self._ruling, self._bundles, now_ts, self.patience)
-        for step in steps:
-            if isinstance(step, PutDesired):
-                self._write(sample.time_s, step.desired, rungs)
-
-    def _write(self, now_s: float, desired: Desired, rungs: Rungs) -> None:
-        self.revisions.append(Revision(now_s, desired, rungs))
-        same = desired.cascades == self._desired.cascades
-        self._device = replace(self._device, desired=desired)
-        self._waits = (now_s if same else now_s + SWITCH_S, desired)
-
-    def _take_up(self, runner: Runner, desired: Desired, now_s: float) -> None:
-        self._waits = None
-        before, self._desired = self._desired, desired
+        if tick.revision is not None:
+            self.revisions.append(Revision(now_s, tick.revision, rungs))
         if before.cascades != desired.cascades:
             self._install(runner, desired, now_s)
+        if self._planned != (desired.generation, rungs):
+            self._planned = (desired.generation, rungs)
+            for plan in _plans(desired, rungs, self.picture.cpus):
+                runner.cascades[plan.name].follow(plan, now_s)
 
     def _install(self, runner: Runner, desired: Desired, now_s: float) -> None:
         """Put the cascades that are new in this form in place of what was there."""
-        plans = _plans(desired, governor.rungs(self._state), self.picture.cpus)
+        plans = _plans(desired, self._loops.rungs, self.picture.cpus)
         for work, plan, wanted in zip(WORKS, plans, desired.cascades, strict=True):
             there = runner.cascades.get(plan.name)
             fresh = Serving(work, wanted.variants, plan)
@@ -205,11 +155,12 @@ class Ours:
         self._planned = None
 
     def _fits(self, sample: Sample, rung: int, runner: Runner) -> bool:
+        desired = self._loops.desired
         need_mib = sum(
-            _need_mib(self._desired, work, runner.cascades[work.bundle.name], n, rung)
+            _need_mib(desired, work, runner.cascades[work.bundle.name], n, rung)
             for n, work in enumerate(WORKS)
         )
-        line = self._desired.schedule.thresholds.get("memory_available_percent")
+        line = desired.schedule.thresholds.get("memory_available_percent")
         return leaves_room(sample, need_mib, rung, line)
 
 
@@ -229,28 +180,15 @@ def _keep(there: Serving, fresh: Serving) -> None:
             slot.target = target
 
 
-def first_desired(
-    picture: Picture,
-    schedule: Schedule | None = None,
-    patience: PlannerPolicy = PATIENCE,
-) -> Desired:
-    """Return what the planner deploys to a device, rows compiled from its profile."""
-    device = device_of(picture, None)
-    steps = plan_device(FLEET, device, _ruling(schedule), _bundles(), START_TS, patience)
-    return next(step.desired for step in steps if isinstance(step, PutDesired))
-
-
-def device_of(picture: Picture, desired: Desired | None) -> Device:
-    """Return a device as the controller knows it."""
+def subject_of(picture: Picture, schedule: Schedule | None = None) -> Subject:
+    """Return a device as the controller knows it, with both cascades deployed to it."""
     name = picture.name
-    return Device(name, status=status(name), inventory=picture.inventory(), desired=desired)
-
-
-def _ruling(schedule: Schedule | None) -> tuple[Deployment, ...]:
-    return tuple(
+    device = Device(name, status=status(name), inventory=picture.inventory())
+    ruling = tuple(
         deployment(ref_of(work.bundle), order=order, schedule=schedule)
         for order, work in enumerate(WORKS, start=1)
     )
+    return Subject(device, ruling, _bundles())
 
 
 def _bundles() -> dict[str, Bundle]:

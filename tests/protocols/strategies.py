@@ -18,7 +18,8 @@ from protocols.bundle import (
     Stage,
     Variant,
 )
-from protocols.schedule import Threshold, default_cascade_schedule
+from protocols.rollout import Wave
+from protocols.schedule import Power, Threshold, default_cascade_schedule
 
 _MOST_ITEMS = 3
 _LONGEST_TEXT = 40
@@ -139,10 +140,21 @@ def _thresholds(draw: st.DrawFn) -> Threshold:
     return Threshold(enter=(drawn[0], drawn[1], drawn[2], drawn[3]), hard=drawn[4], falling=falling)
 
 
+def _powers() -> SearchStrategy[Power]:
+    levels = st.lists(st.floats(0, 100), min_size=2, max_size=2).map(sorted)
+    return levels.map(lambda two: Power(apply_percent=two[0], resume_percent=two[1]))
+
+
 @st.composite
 def _variants(draw: st.DrawFn) -> Variant:
     parts = {name: draw(values) for name, values in _fields(Variant).items()}
     return Variant(**{**parts, "scores": draw(st.integers(0, len(parts["outputs"]) - 1))})
+
+
+def _waves() -> SearchStrategy[Wave]:
+    """Waves of a share, or of a number of devices."""
+    shares = st.floats(0, 100, exclude_min=True)
+    return st.builds(Wave, percent=shares) | st.builds(Wave, count=st.integers(1, 1 << 20))
 
 
 @st.composite
@@ -178,8 +190,10 @@ def _name() -> tuple[object, list[Any]]:
 
 
 _BY_HAND: dict[type[BaseModel], SearchStrategy[Any]] = {
+    Power: _powers(),
     Threshold: _thresholds(),
     Variant: _variants(),
+    Wave: _waves(),
     Bundle: bundles(),
 }
 """Classes whose fields must agree with each other."""

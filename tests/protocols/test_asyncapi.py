@@ -18,13 +18,24 @@ def test_the_committed_document_is_current() -> None:
 
 
 def test_every_topic_is_described() -> None:
-    names = {"device": "pi-1", "deployment": "d-1", "controller": "c-1"}
+    names = {
+        "device": "pi-1",
+        "deployment": "d-1",
+        "controller": "c-1",
+        "version": 1,
+        "entry": "1-a",
+    }
     sha = "0" * 64
     found = [
         Topics("home").parse(c.address.format(fleet="home", sha256=sha, number=0, **names)).kind
         for c in CHANNELS
     ]
-    assert sorted(found) == sorted([*DEVICE_KINDS, "deployment", "controller", "artifact"])
+    assert sorted(found) == sorted(
+        [
+            *DEVICE_KINDS,
+            *("deployment", "rollout", "controller", "artifact", "roster", "keys", "audit"),
+        ]
+    )
 
 
 def test_every_reference_leads_somewhere() -> None:

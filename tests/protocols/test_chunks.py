@@ -3,6 +3,7 @@
 import hashlib
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,17 +11,22 @@ from hypothesis import strategies as st
 from protocols.bundle import ArtifactRef
 from protocols.chunks import (
     CHUNK_BYTES,
+    DIGEST_BYTES,
     WINDOW_CHUNKS,
+    Digests,
     Window,
     artifact_ref,
     check,
     chunk_count,
     chunk_length,
+    chunk_list,
     cut,
+    list_ref,
+    listed_ref,
 )
 from protocols.errors import ArtifactError
 
-sizes = st.integers(1, 40 * CHUNK_BYTES) | st.sampled_from(
+sizes = st.integers(1, 12 * CHUNK_BYTES) | st.sampled_from(
     [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 * CHUNK_BYTES]
 )
 
@@ -53,8 +59,8 @@ def test_a_window_asks_for_every_chunk_once_and_for_few_at_a_time(
         asked += new
         assert 0 < len(window.waiting) <= WINDOW_CHUNKS
         number = data.draw(st.sampled_from(sorted(window.waiting)))
-        assert window.take(number, bytes(chunk_length(ref, number)))
-        assert not window.take(number, bytes(chunk_length(ref, number))), "a repetition"
+        window.take(number)
+        assert number not in window.waiting
     assert sorted(asked) == sorted(set(range(count)) - have)
     assert window.ask() == ()
 
@@ -63,25 +69,55 @@ def test_a_window_is_full_until_a_chunk_comes() -> None:
     window = Window(sized(20 * CHUNK_BYTES))
     assert window.ask() == tuple(range(WINDOW_CHUNKS))
     assert window.ask() == ()
-    assert window.take(3, bytes(CHUNK_BYTES))
+    window.take(3)
     assert window.ask() == (WINDOW_CHUNKS,)
 
 
-def test_chunks_that_nobody_asked_for_are_left() -> None:
+def test_a_window_asks_for_no_more_than_it_may() -> None:
     window = Window(sized(20 * CHUNK_BYTES))
-    window.ask()
-    for number in (-1, WINDOW_CHUNKS, 19, 20, 1 << 40):
-        assert not window.take(number, b"whatever")
+    left = 2 * CHUNK_BYTES + 7
+
+    def may(count: int) -> bool:
+        nonlocal left
+        left -= count
+        return left >= 0
+
+    assert window.ask(may) == (0, 1)
+    assert not window.done
+    assert window.ask() == (2, 3, 4, 5, 6, 7)
 
 
-@pytest.mark.parametrize("length", [0, 9, 11, CHUNK_BYTES])
-def test_a_chunk_of_another_length_is_an_error(length: int) -> None:
-    window = Window(sized(CHUNK_BYTES + 10))
-    window.ask()
-    why = rf"^cannot take chunk 1 of 000000000000: {length} bytes, 10 expected$"
-    with pytest.raises(ArtifactError, match=why):
-        window.take(1, bytes(length))
-    assert window.waiting == {0, 1}
+@given(sizes)
+def test_a_chunk_list_names_every_chunk(size: int) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    ref, listed = listed_ref(content), chunk_list(content)
+    named = list_ref(ref)
+    if named is None:
+        assert chunk_count(size) == 1
+        digests = Digests(ref)
+    else:
+        assert named == artifact_ref(listed)
+        digests = Digests(ref, listed)
+    assert len(digests) == chunk_count(size)
+    for number, chunk in enumerate(cut(content)):
+        digests.check(number, chunk)
+        with pytest.raises(ArtifactError, match="not those of the signed chunk list"):
+            digests.check(number, chunk[:-1] + bytes([chunk[-1] ^ 1]))
+
+
+def test_another_chunk_list_is_refused_whatever_its_size() -> None:
+    content = bytes(3 * CHUNK_BYTES)
+    ref, listed = listed_ref(content), chunk_list(content)
+    for other in (b"", listed[:-1], listed + listed[:DIGEST_BYTES], bytes(len(listed))):
+        with pytest.raises(ArtifactError, match="cannot use the chunk list"):
+            Digests(ref, other)
+    longer = listed + listed[:DIGEST_BYTES]
+    with pytest.raises(ArtifactError, match="128 bytes, 96 expected for 3 chunks"):
+        Digests(ref.with_(chunks=artifact_ref(longer).sha256), longer)
+
+
+def test_an_artifact_without_a_chunk_list_has_none_to_fetch() -> None:
+    assert list_ref(sized(9 * CHUNK_BYTES)) is None
 
 
 def test_an_artifact_is_named_by_its_digest_and_checked_against_it() -> None:

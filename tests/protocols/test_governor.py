@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocols.device import Sample
-from protocols.governor import Change, State, Step, rungs, start, step
+from protocols.governor import Change, State, Step, due_s, rungs, start, step
 from protocols.schedule import (
     DEFAULT_THRESHOLDS,
     LADDER_OF,
@@ -311,6 +311,16 @@ def test_the_smallest_demand_of_the_hold_is_entered() -> None:
     values = [17, 12, 7, 12, 24, 7, 7, 7, 7]
     steps = play(memory(t, v) for t, v in enumerate(values, 1))
     assert path(steps, "residency") == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+
+
+def test_it_says_when_a_hold_will_be_over() -> None:
+    assert due_s(start(0, DEFAULT), DEFAULT) is None
+    begun = play([memory(1, 30), memory(2, 20), memory(3, 12)])[-1].state
+    assert due_s(begun, DEFAULT) == 2 + DEFAULT.dwell.hold_s
+    moved = step(begun, memory(6, 12), DEFAULT, anything).state
+    assert (moved.residency.rung, due_s(moved, DEFAULT)) == (1, 3 + DEFAULT.dwell.hold_s)
+    calm = step(moved, memory(6.5, 60), DEFAULT, anything).state
+    assert due_s(calm, DEFAULT) is None
 
 
 def test_several_rungs_at_once() -> None:

@@ -243,3 +243,40 @@ def test_an_address_that_is_none_is_an_error_without_its_credentials(url: str) -
     with pytest.raises(LinkError, match=r"^cannot use broker ") as caught:
         Broker.parse(url)
     assert "secret" not in str(caught.value)
+
+
+def test_nobody_can_guess_the_id_of_a_session_with_a_credential(tmp_path: Path) -> None:
+    name = "sluice-home-pi-1"
+    key, other = tmp_path / "one.key", tmp_path / "other.key"
+    key.write_text("one key")
+    other.write_text("another key")
+    nobody = Broker("h", 1)
+    by_key = Broker("h", 1, tls=True, cert_file="c", key_file=str(key))
+    ids = {
+        broker.session_id(name)
+        for broker in (
+            nobody,
+            by_key,
+            Broker("h", 1, tls=True, cert_file="c", key_file=str(other)),
+            Broker("h", 1, username="pi-1", password="one key"),  # noqa: S106
+            Broker("h", 1, username="pi-1", password="another"),  # noqa: S106
+        )
+    }
+    assert len(ids) == 4, "what matters is the secret"
+    assert nobody.session_id(name) == name
+    assert by_key.session_id(name) == by_key.session_id(name), "a restart ends its own old session"
+    assert by_key.session_id(name) != by_key.session_id(f"{name}-pull-1")
+    assert all(one.startswith(name) and "key" not in one for one in ids)
+
+
+@pytest.mark.parametrize("content", [None, "no PEM"])
+def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path, content: str | None) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "c.key"
+    if content is not None:
+        certificate.write_text(content)
+        key.write_text(content)
+    broker = Broker("h", 1, tls=True, cert_file=str(certificate), key_file=str(key))
+    with pytest.raises(LinkError, match=r"^cannot use certificates .*c\.pem"):
+        broker.context()
+    with pytest.raises(LinkError, match=r"^cannot use certificates"):
+        Link(broker, "x", lambda *_: None).start()

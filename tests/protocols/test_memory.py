@@ -1,8 +1,15 @@
 import pytest
 
 from protocols.device import Inventory, Sample
-from protocols.memory import AGENT_MIB, RUNNER_MIB, budget_mib, inventory_budget_mib, leaves_room
-from protocols.schedule import DEFAULT_THRESHOLDS
+from protocols.memory import (
+    AGENT_MIB,
+    RUNNER_MIB,
+    budget_mib,
+    inventory_budget_mib,
+    leaves_room,
+    load_floor_percent,
+)
+from protocols.schedule import DEFAULT_THRESHOLDS, Threshold
 
 
 @pytest.mark.parametrize(
@@ -31,3 +38,10 @@ def test_what_is_left_must_not_ask_for_the_worse_rung_again() -> None:
     assert not leaves_room(sample, 150, 2, line)
     assert leaves_room(Sample(time_s=0), 1e6, 0, line)
     assert leaves_room(sample, 1e6, 0, None)
+
+
+def test_a_load_stays_above_the_hard_line() -> None:
+    line = Threshold(enter=(25, 18, 13, 8), hard=6, falling=True)
+    assert load_floor_percent(line) == 8
+    assert load_floor_percent(line.with_(hard=None)) == 0
+    assert load_floor_percent(None) == 0

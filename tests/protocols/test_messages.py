@@ -9,26 +9,34 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from protocols.audit import AuditEntry
 from protocols.bundle import Bundle
 from protocols.desired import ControllerStatus, Deployment, Desired, Pins
 from protocols.device import Event, Inventory, Reported, Status, Telemetry
+from protocols.enrolment import EnrolmentFile
 from protocols.envelope import Envelope, KeySet
 from protocols.errors import MessageError
 from protocols.message import Message
+from protocols.rollout import Rollout
+from protocols.roster import RosterEntry
 from protocols.schedule import Schedule
 from tests.protocols.strategies import messages
 
 CLASSES: tuple[type[Message], ...] = (
+    AuditEntry,
     Bundle,
     ControllerStatus,
     Deployment,
     Desired,
+    EnrolmentFile,
     Envelope,
     Event,
     Inventory,
     KeySet,
     Pins,
     Reported,
+    Rollout,
+    RosterEntry,
     Schedule,
     Status,
     Telemetry,

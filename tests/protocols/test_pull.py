@@ -9,9 +9,10 @@ import pytest
 
 from controller.broker import Kind
 from protocols.bundle import ArtifactRef
-from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
+from protocols.chunks import CHUNK_BYTES, Digests, artifact_ref, chunk_list, cut, listed_ref
 from protocols.errors import ArtifactError, LinkError
 from protocols.link import Broker, Link
+from protocols.packing import payload_of
 from protocols.pull import ASK_AGAIN_S, Puller, pull_bytes
 from protocols.topics import Topics
 from tests.brokers import free_port, running_broker
@@ -120,3 +121,50 @@ def test_wrong_bytes_are_never_an_artifact(broker: str, chunk: bytes) -> None:
     put(broker, [(0, chunk)], ref)
     with pulling(broker) as puller, pytest.raises((ArtifactError, LinkError)):
         pull_bytes(puller, ref, give_up_s=0.5)
+
+
+def test_a_wrong_chunk_is_asked_for_again_and_each_chunk_is_handed_on_once(broker: str) -> None:
+    ref = listed_ref(CONTENT)
+    digests = Digests(ref, chunk_list(CONTENT))
+    chunks = dict(enumerate(cut(CONTENT)))
+    put(broker, {**chunks, 3: bytes(CHUNK_BYTES)}.items(), ref)
+    came: dict[int, bytes] = {}
+
+    def sink(number: int, chunk: bytes) -> None:
+        assert number not in came
+        if not came:  # the wrong one is on its way by now
+            put(broker, [(3, payload_of(ref, chunks[3]))], ref)
+        came[number] = chunk
+
+    with pulling(broker) as puller:
+        puller.pull(ref, sink, digests=digests)
+    assert came == chunks
+    with pulling(broker) as puller:
+        puller.pull(ref, came.__setitem__, frozenset(range(12)), digests=digests)
+
+
+def test_what_is_there_can_be_looked_up(broker: str) -> None:
+    put(broker, [(0, CONTENT[:CHUNK_BYTES]), (11, b"the last")])
+    places = [(REF.sha256, 11), *((f"{n:064x}", 0) for n in range(9))]
+    with pulling(broker) as puller:
+        assert puller.look(places, 0.3) == {REF.sha256: b"the last"}
+
+
+def test_a_meter_counts_what_came_and_gives_back_what_did_not(broker: str) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.taken = 0
+
+        def may_take(self, count: int) -> bool:
+            self.taken += count
+            return True
+
+        def correct(self, count: int) -> None:
+            self.taken += count
+
+    meter, ref = Counting(), listed_ref(CONTENT)
+    payloads = {n: payload_of(ref, chunk) for n, chunk in enumerate(cut(CONTENT))}
+    put(broker, [(n, payloads[n]) for n in range(4)], ref)
+    with pulling(broker) as puller, pytest.raises(LinkError):
+        puller.pull(ref, lambda *_: None, give_up_s=0.5, meter=meter)
+    assert meter.taken == sum(len(payloads[n]) for n in range(4))

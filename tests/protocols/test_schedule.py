@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from protocols.schedule import (
     DEFAULT_THRESHOLDS,
@@ -12,6 +13,7 @@ from protocols.schedule import (
     RUNGS,
     CascadeSchedule,
     Dwell,
+    Power,
     Schedule,
     StageCompute,
     Threshold,
@@ -28,7 +30,7 @@ def test_the_default_lines_are_the_documented_ones() -> None:
         "memory_available_percent": ((25, 18, 13, 8), 6),
         "psi_memory_some_avg10": ((5, 10, 20, 40), None),
         "psi_memory_full_avg10": ((None, None, None, None), 10),
-        "foreign_cpu_percent": ((50, 70, 85, 95), None),
+        "foreign_cpu_percent": ((45, 70, 85, 95), None),
         "temperature_c": ((70, 75, 79, 82), 83),
         "throttled": ((None, 1, None, None), None),
         "low_voltage": ((None, 1, None, None), None),
@@ -146,3 +148,12 @@ def test_every_ladder_has_five_rungs() -> None:
 def test_an_unknown_signal_is_refused() -> None:
     with pytest.raises(ValueError, match="thresholds"):
         Schedule().with_(thresholds={"phase_of_the_moon": Threshold(enter=(1, 2, 3, 4))})
+
+
+def test_a_bundle_that_waits_for_charge_goes_on_no_sooner_than_it_began_to_wait() -> None:
+    assert Schedule().power == Power(apply_percent=15, resume_percent=30)
+    assert Power(apply_percent=0, resume_percent=0)
+    with pytest.raises(ValidationError, match="resume_percent must be at least apply_percent"):
+        Power(apply_percent=40)
+    with pytest.raises(ValidationError):
+        Power(apply_percent=-1)

@@ -49,6 +49,12 @@ def test_deployment_and_controller_topics_round_trip(name: str) -> None:
     assert HOME.parse(HOME.controller(name)) == TopicName("controller", name)
 
 
+@given(version=st.integers(0, 999_999_999), entry=names)
+def test_key_and_audit_topics_round_trip(version: int, entry: str) -> None:
+    assert HOME.parse(HOME.keys(version)) == TopicName("keys", str(version))
+    assert HOME.parse(HOME.audit(entry)) == TopicName("audit", entry)
+
+
 @given(sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True), number=st.integers(0, 1 << 20))
 def test_chunk_topics_round_trip(sha256: str, number: int) -> None:
     assert HOME.parse(HOME.chunk(sha256, number)) == TopicName("artifact", sha256, number)
@@ -60,6 +66,8 @@ def test_the_topics_are_the_documented_ones() -> None:
     assert HOME.deployment("digits-3") == "sluice/v1/home/deployments/digits-3"
     assert HOME.controller("office") == "sluice/v1/home/controllers/office/status"
     assert HOME.chunk(SHA, 7) == f"sluice/v1/home/artifacts/{SHA}/7"
+    assert HOME.keys(3) == "sluice/v1/home/keys/3"
+    assert HOME.audit("1764000000500-1a2b3c4d") == "sluice/v1/home/audit/1764000000500-1a2b3c4d"
 
 
 @hostile
@@ -68,7 +76,12 @@ def test_a_name_that_could_leave_its_level_is_none(name: str) -> None:
         Topics(name)
     with pytest.raises(TopicError, match=r"^cannot use device "):
         check_name(name, "device")
-    for topic in (HOME.device(name, "status"), HOME.deployment(name), HOME.controller(name)):
+    for topic in (
+        HOME.device(name, "status"),
+        HOME.deployment(name),
+        HOME.controller(name),
+        HOME.audit(name),
+    ):
         with pytest.raises(TopicError, match=r"^cannot use topic "):
             HOME.parse(topic)
 

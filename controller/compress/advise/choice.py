@@ -18,7 +18,7 @@ class Form:
     Attributes:
         recipe: how it is made of the original; empty: it is the original.
         sha256: of its file.
-        file_bytes, wire_bytes: of its file, as it is and as lzma packs it.
+        file_bytes, wire_bytes: of its file, as it is and as delivery packs it.
         parameters, nonzero: learned numbers, and those that do not stand for zero.
         accuracy: share of right answers on the half of the samples that choices are made on.
         held_out: on the other half.

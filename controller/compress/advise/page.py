@@ -95,7 +95,7 @@ def _notes(advice: Advice) -> str:
 def _charts(advice: Advice) -> Iterable[str]:
     labelled = {form.name for form in (advice.choice.form, *advice.choice.front)}
     costs: list[tuple[str, str, Callable[[Form], float | None], Callable[[float], str]]] = [
-        ("Bytes over the air", "bytes, lzma", lambda f: f.wire_bytes, lambda v: si(v, "B")),
+        ("Bytes over the air", "bytes, as sent", lambda f: f.wire_bytes, lambda v: si(v, "B")),
         ("Bytes of the file", "bytes", lambda f: f.file_bytes, lambda v: si(v, "B")),
         ("Latency", "time of a run", lambda f: f.latency_us, _microseconds),
         ("CPU", "CPU time of a run", lambda f: f.cpu_us, _microseconds),

@@ -49,7 +49,7 @@ class Bound:
     """One limit.
 
     Attributes:
-        word: what is limited. `bytes` are those over the air, after lzma.
+        word: what is limited. `bytes` are those over the air, as delivery packs them.
         limit: a share for accuracies, else microseconds or bytes; of the original's where
             `of_original` is set, then 0.1 is a tenth.
         text: as it was written.

@@ -56,7 +56,7 @@ class Row:
         form: its name.
         files: names of its files.
         parameters, nonzero: of the files.
-        file_bytes, wire_bytes: of the files, as they are and as lzma packs them.
+        file_bytes, wire_bytes: of the files, as they are and as delivery packs them.
         macs: multiply-accumulates of an answer, mean.
         samples: of the data that it was measured on.
         right: how many of them it answers rightly.

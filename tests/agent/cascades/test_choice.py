@@ -103,12 +103,12 @@ def facts(
 
 def test_a_newer_document_is_accepted_and_the_same_one_is_no_news() -> None:
     first = signed(desire(generation=7))
-    found = accept(first, KEYS, "pi", Ledger(), ed25519_holds)
+    found = accept(first, KEYS, "pi", Ledger(), ed25519_holds, None)
     assert found is not None
     assert found.generation == 7
     ledger = Ledger(generation=7, desired=first.decode())
-    assert accept(first, KEYS, "pi", ledger, ed25519_holds) == found
-    assert accept(signed(desire(generation=8)), KEYS, "pi", ledger, ed25519_holds)
+    assert accept(first, KEYS, "pi", ledger, ed25519_holds, None) == found
+    assert accept(signed(desire(generation=8)), KEYS, "pi", ledger, ed25519_holds, None)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_newer_document_is_accepted_and_the_same_one_is_no_news() -> None:
 def test_what_is_refused(payload: bytes, error: type[Exception], text: str) -> None:
     ledger = Ledger(generation=7, desired=signed(desire(generation=7)).decode())
     with pytest.raises(error, match=text):
-        accept(payload, KEYS, "pi", ledger, ed25519_holds)
+        accept(payload, KEYS, "pi", ledger, ed25519_holds, None)
 
 
 @given(st.binary(max_size=300))
@@ -139,7 +139,7 @@ def test_garbage_is_refused_before_any_signature_is_checked(payload: bytes) -> N
         raise AssertionError("asked for a signature")
 
     with pytest.raises((MessageError, TrustError)):
-        accept(payload, KEYS, "pi", Ledger(), never)
+        accept(payload, KEYS, "pi", Ledger(), never, None)
 
 
 # --- choose

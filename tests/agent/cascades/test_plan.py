@@ -179,3 +179,12 @@ def test_a_worse_residency_rung_never_keeps_more(rungs: Rungs, pins: tuple[Stage
     )
     # R3 brings the first stage back to stay, in the place of one that came on demand.
     assert theirs - mine <= {"small"}
+
+
+def test_a_load_keeps_off_the_hard_line_of_memory() -> None:
+    assert plan().memory_floor_percent == 8
+    lines = Schedule().thresholds["memory_available_percent"]
+    for hard, floor in ((3.0, 5.0), (None, 0.0)):
+        own = Schedule(thresholds={"memory_available_percent": lines.with_(hard=hard)})
+        assert plan(schedule=own).memory_floor_percent == floor
+    assert plan(schedule=Schedule(thresholds={})).memory_floor_percent == 0

@@ -1,14 +1,24 @@
 """Deaths, strikes and quarantine."""
 
 import signal
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.processes.crashes import LIMIT, WITHIN_S, Death, inquire, judge, weigh
+from agent.processes.crashes import (
+    LIMIT,
+    WITHIN_S,
+    Death,
+    inquire,
+    judge,
+    weigh,
+    with_deaths,
+)
 from agent.processes.runners import Died
 from agent.storage.ledger import Ledger, Strike
+from protocols.device import CascadeStats
 from tests.agent.bundles import make_bundle, wanted
 
 A, B = "a" * 64, "b" * 64
@@ -94,6 +104,21 @@ def test_how_it_died_is_said() -> None:
     assert death(3).how == "exit code 3"
     assert death(-99).how == "signal 99"
     assert death(-signal.SIGKILL, oom=True).how == "SIGKILL (out of memory)"
+
+
+def test_who_got_a_strike_is_blamed_and_nobody_for_a_kill_from_outside() -> None:
+    cascade = wanted(make_bundle(name="digits"))
+    for code, blamed in ((-signal.SIGSEGV, (cascade,)), (-signal.SIGKILL, ())):
+        died = Died(code, ready=True, late=False, suspects=(cascade,), cascades=(cascade,))
+        assert inquire(Ledger(), died, oom=False, now_ts=1.0).blamed == blamed
+
+
+def test_deaths_are_counted_of_the_version_that_had_them() -> None:
+    first, second = (wanted(make_bundle(name="digits", version=v)).bundle for v in (1, 2))
+    counted = tuple(CascadeStats(name="digits", version=v, stages=()) for v in (1, 2))
+    deaths = Counter([second, second])
+    assert [one.deaths for one in with_deaths(counted, deaths)] == [0, 2]
+    assert first not in deaths
 
 
 def test_before_it_was_ready_the_unproven_are_the_suspects() -> None:

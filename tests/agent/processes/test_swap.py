@@ -299,6 +299,14 @@ def test_plans_are_sent_once(stage: Stage) -> None:
     assert [m for m in runner.told if isinstance(m, Apply)] == [Apply(plans=plans, cause="because")]
 
 
+def test_another_mask_is_told_though_the_plans_are_the_same(stage: Stage) -> None:
+    runner = stage.serve(ONE)
+    for mask in (None, (0, 1), (0, 1), (0,), (0,), (0, 1)):
+        stage.swap.apply((), "taskset", mask)
+    told = [message.mask for message in runner.told if isinstance(message, Apply)]
+    assert told == [(0, 1), (0,), (0, 1)]
+
+
 def test_stopping_drains_once_and_waits_for_the_exit(stage: Stage) -> None:
     assert not stage.swap.drain()
     runner = stage.serve(ONE)

@@ -1,6 +1,5 @@
 """Bundles of real models in a folder, as the agent's store would hold them."""
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from protocols.bundle import (
     TensorSpec,
     Variant,
 )
+from protocols.chunks import chunk_list, list_ref, listed_ref
 from protocols.inference.gate import probabilities, top1
 from protocols.inference.runtime import open_model
 from protocols.inference.tensors import from_sample, hand_on, real
@@ -206,6 +206,8 @@ def _variant(folder: Path, part: Piece) -> tuple[Variant, Any]:
 
 
 def _put(folder: Path, content: bytes) -> ArtifactRef:
-    digest = hashlib.sha256(content).hexdigest()
-    (folder / digest).write_bytes(content)
-    return ArtifactRef(sha256=digest, size_bytes=len(content))
+    ref = listed_ref(content)
+    (folder / ref.sha256).write_bytes(content)
+    if (listed := list_ref(ref)) is not None:
+        (folder / listed.sha256).write_bytes(chunk_list(content))
+    return ref

@@ -13,6 +13,7 @@ from agent.runner import blackbox
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import StageTarget
 from agent.runner.crew import Crew
+from agent.runner.jobs import StageError
 from agent.runner.worker import Setting
 from protocols.bundle import TensorSpec
 from protocols.inference.runtime import ModelError
@@ -20,6 +21,8 @@ from protocols.inference.runtime import ModelError
 SPEC = TensorSpec(name="x", shape=(1,), dtype="float32")
 ALLOWED = get_cpus() or (0,)
 WITHIN_S = 10.0
+
+DISMISSED = "cannot use c/s: it is unloaded (memory 5 %)"
 
 Run = list[NDArray[Any]]
 
@@ -163,6 +166,91 @@ def test_a_replica_that_fails_fails_its_request_and_no_other(box: BlackBox) -> N
         crew.answer(samples(1, -1))
     assert numbers(crew.answer(samples(1, 2))) == [2, 4]
     crew.stop()
+
+
+class Slow(Doubling):
+    """A model that waits inside until it is let go; `entered` says that it is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> Run:
+        if inputs[0][0]:
+            self.entered.set()
+            self.go.wait(WITHIN_S)
+        return super().run(inputs)
+
+
+def test_a_dismissed_crew_finishes_what_is_inside_and_turns_the_rest_away(box: BlackBox) -> None:
+    model = Slow()
+    crew = Crew("c/s", "c", lambda _threads: model, setting(1), box)
+    crew.start()
+    found: dict[float, list[float] | str] = {}
+
+    def ask(number: float, more: int) -> None:
+        try:
+            found[number] = numbers(crew.answer(samples(number, *[number] * more)))
+        except StageError as error:
+            found[number] = str(error)
+
+    first = threading.Thread(target=ask, args=(1.0, 0))
+    first.start()
+    assert model.entered.wait(WITHIN_S)
+    others = [threading.Thread(target=ask, args=(float(n), 0)) for n in range(2, 40)]
+    for other in others:
+        other.start()
+    crew.dismiss("memory 5 %")
+    with pytest.raises(StageError, match=r"it is unloaded \(memory 5 %\)"):
+        crew.answer(samples(99))
+    ending = threading.Thread(target=crew.stop)
+    ending.start()
+    model.go.set()
+    ending.join(WITHIN_S)
+    assert model.closed
+    crew.turn_away()
+    for thread in (first, *others):
+        thread.join(WITHIN_S)
+    assert found.pop(1.0) == [2.0]
+    assert set(found.values()) == {DISMISSED}
+    assert len(found) == len(others)
+    assert crew.runs == 1
+
+
+def test_a_batch_ends_with_the_sample_that_is_inside(box: BlackBox) -> None:
+    model = Slow()
+    crew = Crew("c/s", "c", lambda _threads: model, setting(1), box)
+    crew.start()
+    found: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(StageError) as caught:
+            crew.answer(samples(1, 2, 3))
+        found.append(str(caught.value))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert model.entered.wait(WITHIN_S)
+    crew.dismiss("memory 5 %")
+    model.go.set()
+    asking.join(WITHIN_S)
+    crew.stop()
+    assert found == [DISMISSED]
+    assert crew.runs == 1
+
+
+def test_what_a_crew_has_spent_is_known_after_its_end(box: BlackBox) -> None:
+    class Busy(Doubling):
+        def run(self, inputs: Sequence[NDArray[Any]]) -> Run:
+            np.linalg.norm(np.ones((400, 400)))
+            return super().run(inputs)
+
+    crew = Crew("c/s", "c", lambda _threads: Busy(), setting(1), box)
+    crew.start()
+    crew.answer(samples(*[1] * 20))
+    before_s = crew.cpu_s()
+    crew.stop()
+    assert crew.cpu_s() >= before_s > 0
 
 
 def test_where_one_replica_does_not_load_none_stays(box: BlackBox) -> None:

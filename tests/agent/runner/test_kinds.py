@@ -17,6 +17,7 @@ from agent.runner.blackbox import BlackBox
 from agent.runner.http1 import Request
 from agent.runner.oip import handle
 from agent.runner.prepare import prepare
+from agent.runner.room import Room
 from protocols.bundle import OIP_DATATYPE
 from tests.agent.runner.cascades import Built, Piece, build
 from tests.agent.runner.samples import samples
@@ -139,7 +140,7 @@ def check(built: Built) -> None:
     """Ask for every sample in JSON and in binary, and compare with the bare interpreter."""
     fd = blackbox.create()
     cascade = prepare(
-        built.assignment(), built.plan(), BlackBox(fd), lambda _change: None, lambda: None
+        built.assignment(), built.plan(), BlackBox(fd), Room(), lambda _change: None, lambda: None
     )
     os.close(fd)
     variant = built.bundle.stages[0].variants[0]

@@ -12,12 +12,14 @@ from agent.runner import blackbox
 from agent.runner.admission import RefusedError
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import CascadePlan, Residence, StageChanged
+from agent.runner.jobs import StageError
 from agent.runner.prepare import prepare
-from agent.runner.stages import StageError
+from agent.runner.room import Room
 from agent.runner.walk import InferenceError
-from protocols.bundle import Bundle, TensorSpec
+from protocols.bundle import CONFIDENCE_BINS, Bundle, TensorSpec
 from protocols.inference.tensors import real
 from tests import models
+from tests.agent.picture import Picture
 from tests.agent.runner.cascades import Built, Piece, build
 from tests.agent.runner.harness import wait_for
 from tests.agent.runner.samples import samples
@@ -38,8 +40,14 @@ class Running:
         self.built = built
         self.events: list[StageChanged] = []
         fd = blackbox.create()
+        self.picture = Picture(built.folder / "machine")
         self.cascade = prepare(
-            built.assignment(*dropped), plan, BlackBox(fd), self.events.append, lambda: None
+            built.assignment(*dropped),
+            plan,
+            BlackBox(fd),
+            Room(self.picture.root),
+            self.events.append,
+            lambda: None,
         )
         os.close(fd)
 
@@ -108,6 +116,17 @@ def test_statistics_count_samples(gated: Built, start: Start) -> None:
     assert small.p95_ms >= small.p50_ms > 0
     assert stats.p50_ms is not None
     assert small.cpu_s > 0
+
+
+def test_how_sure_the_first_gate_was_is_counted(gated: Built, start: Start) -> None:
+    running = start(gated)
+    running.cascade.answer(X)
+    running.cascade.answer(X[:5])
+    small, large = running.cascade.stats().stages
+    sure = [gated.chances("small", n).max() for n in [*range(len(X)), *range(5)]]
+    counts, _ = np.histogram(sure, bins=CONFIDENCE_BINS, range=(0, 1))
+    assert small.confidence == tuple(counts)
+    assert large.confidence is None
 
 
 def test_the_ladder_index_lowers_the_threshold(gated: Built, start: Start) -> None:

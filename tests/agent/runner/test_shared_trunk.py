@@ -15,6 +15,7 @@ from agent.runner.admission import RefusedError
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import CascadePlan, Ready, StageChanged
 from agent.runner.prepare import prepare
+from agent.runner.room import Room
 from protocols.bundle import BundleRef
 from protocols.chunks import artifact_ref
 from protocols.desired import Desired, DesiredCascade, StagePin
@@ -64,7 +65,12 @@ class Prepared:
         self.events: list[StageChanged] = []
         fd = blackbox.create()
         self.cascade = prepare(
-            built.assignment(), plan or built.plan(), BlackBox(fd), self.events.append, lambda: None
+            built.assignment(),
+            plan or built.plan(),
+            BlackBox(fd),
+            Room(),
+            self.events.append,
+            lambda: None,
         )
         os.close(fd)
 

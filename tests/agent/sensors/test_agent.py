@@ -85,6 +85,8 @@ def test_all_that_a_machine_knows_and_nothing_else(
     told = {name for name, value in sample.model_dump().items() if value is not None}
     assert told == knows | {"time_s", "own_cpu_percent"}, "counters that stand still are no use"
     assert rig.observer.inventory[rig.name].memory_mib == sample.memory_total_mib
+    battery = "battery_percent" in knows
+    wait_for("battery", lambda: rig.observer.inventory[rig.name].has_battery == battery)
     assert not [event for event in rig.observer.events if event.kind == "sensor-lost"]
 
 

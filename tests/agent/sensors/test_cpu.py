@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sensors.cpu import CpuMeter, CpuUse, boottime_s, read_own_s
+from agent.sensors.cpu import CpuMeter, CpuUse, _Counters, _Machine, boottime_s, read_own_s
 from agent.sensors.tree import Tree
 from tests.agent.sensors.machines import Machine, stat
 
@@ -185,3 +185,24 @@ def test_an_uptime_that_is_not_the_kernels_tells_a_proc_that_is_made_up(
 def test_this_kernel_is_not_taken_for_a_proot() -> None:
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     assert boottime_s() == pytest.approx(uptime_s, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "own_s", "waited_s", "foreign_percent"),
+    [
+        (1.5, 1.0, 1.0, 50),  # one that spins meets us on one of two CPUs: it has half of that one
+        (1.15, 0.3, 0.3, 50),
+        (1.0, 0.0, 1.0, 50),  # others who meet each other are counted once
+        (2.0, 2.0, 1.0, 0),  # nobody but us: we wait for ourselves
+        (2.0, 1.9, 1.0, 10),  # others who want little want no more than as much again
+        (1.5, 1.0, None, 25),  # a kernel without PSI
+    ],
+)
+def test_what_we_withhold_from_others_is_foreign_as_well(
+    meter: CpuMeter, busy_s: float, own_s: float, waited_s: float | None, foreign_percent: float
+) -> None:
+    before = _Counters(0.0, _Machine(0, 0, 2), 0.0, 0.0)
+    after = _Counters(1.0, _Machine(busy_s, 2.0, 2), own_s, waited_s)
+    found = meter._between(before, after)
+    assert found.foreign_percent == pytest.approx(foreign_percent)
+    assert found.percent == pytest.approx(50 * busy_s)

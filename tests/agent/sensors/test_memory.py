@@ -128,3 +128,19 @@ def test_a_units_memory_high_is_a_limit_too(machine: Machine) -> None:
     assert meter.limit_mib() == 500
     machine.write(f"{V2}/memory.max", "max\n").write(f"{V2}/memory.high", "max\n")
     assert meter.limit_mib() is None
+
+
+@pytest.mark.parametrize("make", [v2, v1])
+def test_what_a_load_would_leave_is_the_least_of_all_places(
+    machine: Machine, make: Limiter
+) -> None:
+    make(machine, 500 * MIB, 100)  # of the group 400 MiB are left, of the machine 1000 of 4000
+    meter = MemoryMeter(Tree(machine.root))
+    assert meter.left_percent(0) == 25.0
+    assert meter.left_percent(100) == 22.5
+    assert meter.left_percent(380) == 4.0
+    assert meter.left_percent(450) == -10.0
+
+
+def test_what_a_load_would_leave_is_not_known_where_nothing_is(tmp_path: Path) -> None:
+    assert MemoryMeter(Tree(tmp_path)).left_percent(1) is None

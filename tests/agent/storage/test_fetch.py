@@ -8,9 +8,12 @@ from typing import TypeVar
 
 import pytest
 
-from agent.inbox import FetchDone, FetchFailed, FetchProgress
+from agent.inbox import FetchDone, FetchFailed, FetchProgress, FetchWaits
+from agent.storage.allowance import Order
 from agent.storage.artifacts import ArtifactStore
+from agent.storage.download import Terms
 from agent.storage.fetch import Fetcher
+from agent.storage.ration import Ration
 from protocols.bundle import ArtifactRef
 from protocols.chunks import CHUNK_BYTES, artifact_ref, cut
 from protocols.link import Broker, Link
@@ -19,7 +22,7 @@ from tests.brokers import running_broker
 from tests.end_to_end.stack import wait_for
 
 TOPICS = Topics("test")
-Said = FetchDone | FetchFailed | FetchProgress
+Said = FetchDone | FetchFailed | FetchProgress | FetchWaits
 Kind = TypeVar("Kind", FetchDone, FetchFailed)
 
 
@@ -35,8 +38,8 @@ class Desk:
             "pi",
             self.store,
             self.said.put,
+            Terms(Ration(folder / "downloads.json"), give_up_s=0.5),
             jitter_s=0.01,
-            give_up_s=0.5,
         )
         self.link = Link(Broker.parse(url), "desk", lambda *_: None)
         self.link.start()
@@ -48,6 +51,9 @@ class Desk:
                 topic = TOPICS.chunk(ref.sha256, number)
                 self.link.publish_and_wait(topic, chunk, retain=True)
         return ref
+
+    def want(self, *refs: ArtifactRef) -> None:
+        self.fetcher.want(tuple(map(Order, refs)))
 
     def next(self, kind: type[Kind]) -> Kind:
         while True:
@@ -73,8 +79,8 @@ def test_what_is_wanted_comes_and_what_was_there_is_not_asked_for_again(desk: De
             partial.write(number, content[number * CHUNK_BYTES :][:CHUNK_BYTES])
     desk.put(content, range(3, 6))  # the first three are nowhere to be had
     small = desk.put(b"small")
-    desk.fetcher.want((ref, small))
-    desk.fetcher.want((small, ref))
+    desk.want(ref, small)
+    desk.want(small, ref)
     assert {desk.next(FetchDone).ref, desk.next(FetchDone).ref} == {ref, small}
     assert desk.store.read(ref) == content
 
@@ -84,7 +90,7 @@ def test_a_torn_resume_is_fetched_anew_before_anything_is_rejected(desk: Desk) -
     ref = desk.put(content)
     with desk.store.partial(ref) as partial:
         partial.write(0, bytes(CHUNK_BYTES))
-    desk.fetcher.want((ref,))
+    desk.want(ref)
     assert desk.next(FetchDone).ref == ref
     assert desk.store.read(ref) == content
 
@@ -92,7 +98,7 @@ def test_a_torn_resume_is_fetched_anew_before_anything_is_rejected(desk: Desk) -
 def test_silence_is_told_and_asked_again(desk: Desk) -> None:
     content = b"late"
     ref = artifact_ref(content)
-    desk.fetcher.want((ref,))
+    desk.want(ref)
     failed = desk.next(FetchFailed)
     assert failed.phase is None
     assert "no chunk came for 0.5 s" in failed.message
@@ -106,29 +112,29 @@ def test_other_bytes_are_rejected_and_the_next_artifact_comes(desk: Desk) -> Non
     short = artifact_ref(b"longer")
     desk.link.publish_and_wait(TOPICS.chunk(short.sha256, 0), b"long", retain=True)
     fine = desk.put(b"fine")
-    desk.fetcher.want((wrong, short, fine))
+    desk.want(wrong, short, fine)
     failures = [desk.next(FetchFailed) for _ in range(2)]
     assert [f.phase for f in failures] == ["rejected", "rejected"]
     assert "cannot accept artifact" in failures[0].message
-    assert "4 bytes, 6 expected" in failures[1].message
+    assert "4 bytes that do not unpack to the 6 expected" in failures[1].message
     assert desk.next(FetchDone).ref == fine
 
 
 def test_what_is_wanted_no_more_does_not_hold_up_what_is(desk: Desk) -> None:
     nowhere, here = artifact_ref(b"nowhere"), desk.put(b"here")
-    desk.fetcher.want((nowhere,))
+    desk.want(nowhere)
     wait_for("the fetch", lambda: (desk.store.folder.parent / "partial").glob("*.have"))
-    desk.fetcher.want((here,))
+    desk.want(here)
     assert desk.next(FetchDone).ref == here
-    desk.fetcher.want(())
-    desk.fetcher.want((nowhere,))
+    desk.want()
+    desk.want(nowhere)
     assert desk.next(FetchFailed).ref == nowhere
 
 
 def test_a_disk_that_fails_is_a_refusal(desk: Desk) -> None:
     ref = desk.put(b"content")
     (desk.store.folder.parent / "partial" / ref.sha256).mkdir()
-    desk.fetcher.want((ref,))
+    desk.want(ref)
     failed = desk.next(FetchFailed)
     assert failed.phase == "refused"
     assert failed.message.startswith(f"cannot store artifact {ref.sha256[:12]}")

@@ -80,7 +80,7 @@ def test_an_idle_agent_measures_what_it_serves_and_remembers_it(rig: Rig, tmp_pa
 
 
 def test_a_person_measures_when_they_like(rig: Rig, tmp_path: Path) -> None:
-    rig.start(extra="[tune]\nauto = false\n")
+    rig.start(Picture(tmp_path / "machine", cpus=CPUS), extra="[tune]\nauto = false\n")
     rig.desire(rig.ship(two_stages(tmp_path / "built")))
     rig.wait_running()
     command = [sys.executable, "-m", "agent", "tune", "--config", str(tmp_path / "agent.toml")]

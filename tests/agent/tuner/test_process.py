@@ -11,19 +11,28 @@ from agent.affinity import get_cpus
 from agent.tuner.request import LINE, Begun, Failed, Line, Measured, TuneModel, TuneRequest
 from protocols.device import CoreClass
 from tests import models
+from tests.agent.sensors.machines import pi_5, program
 
 ALLOWED = get_cpus() or (0,)
 CORES = (CoreClass(cpus=ALLOWED[:2], capacity=1024),)
+NOWHERE = Path(__file__).parent / "nowhere"
 
 
-def ask(request: TuneRequest) -> list[Line]:
+def ask(request: TuneRequest, path: Path | None = None) -> list[Line]:
+    """Let the tuner answer; `path` holds programs that it finds before others."""
+    before = f"{path}:" if path else ""
     done = subprocess.run(
         [sys.executable, "-m", "agent.tuner"],
         input=request.encode(),
         stdout=subprocess.PIPE,
         check=True,
         timeout=120,
-        env={**os.environ, "PYTHONWARNINGS": "default"},
+        env={
+            **os.environ,
+            "PYTHONWARNINGS": "default",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PATH": f"{before}{os.environ.get('PATH', os.defpath)}",
+        },
     )
     return [LINE.validate_json(line) for line in done.stdout.splitlines()]
 
@@ -39,6 +48,7 @@ def request(*paths: Path, chains: tuple[tuple[str, ...], ...] = ()) -> TuneReque
         runtime="ai-edge-litert 2.3.0",
         kernel="6.6.31",
         watts_per_cpu=2.0,
+        sysroot=str(NOWHERE),  # whatever this machine's own battery tells
     )
 
 
@@ -106,3 +116,28 @@ def test_parts_are_measured_beside_each_other_too(model: Path) -> None:
     ]
     assert [run.cpus for run in beside] == [(ALLOWED[0],), (ALLOWED[1],)]
     assert beside[0].answers_per_s == beside[1].answers_per_s
+
+
+RAILS = """
+threads=$(sed -n 's/^Threads:[[:space:]]*//p' /proc/$PPID/status)
+if [ "$threads" -gt 2 ]; then amperes=1.0; else amperes=0.4; fi
+printf '  VDD_CORE_A current(7)=%sA\\n  VDD_CORE_V volt(15)=5.0V\\n' "$amperes"
+"""
+"""A board that takes 2 W while the tuner has its main thread and the one that asks, else 5 W."""
+
+
+def test_on_a_board_that_tells_its_power_energy_is_measured(model: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "vcgencmd", RAILS)
+    board = pi_5(tmp_path / "root")
+    asked = request(model).with_(
+        sysroot=str(board.root), cores=(CoreClass(cpus=ALLOWED[:1], capacity=1),)
+    )
+
+    _begun, measured = ask(asked, tmp_path / "bin")
+
+    assert isinstance(measured, Measured)
+    for run in measured.profile.runs:
+        assert run.energy is not None
+        assert run.energy.method == "rail", "not the owner's estimate: the board knows better"
+        # 3 W above idling, at the pace of another trial: the machine may have been busier then.
+        assert 0.3 < run.energy.joules * run.answers_per_s < 30

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from controller.cli import checks
@@ -65,3 +67,33 @@ def test_catalog() -> None:
     found = checks.catalog(2, 3, ["cannot use x: flipped", "cannot use y"])
     assert found.level == "fail"
     assert found.found == "cannot use x: flipped (and 1 more)"
+
+
+def test_the_roster() -> None:
+    assert checks.roster({}, ()).level == "ok"
+    standings: dict[str, Any] = {"a": "accepted", "b": "added", "c": "revoked"}
+    assert checks.roster(standings, ()) == Check("roster", "ok", "1 accepted, 1 added, 1 revoked")
+    waiting = checks.roster({**standings, "d": "pending"}, ())
+    assert (waiting.level, waiting.found) == (
+        "warn",
+        "1 accepted, 1 added, 1 pending, 1 revoked: d",
+    )
+    assert "ctl device accept" in waiting.advice
+    several: list[tuple[tuple[str, ...], dict[str, Any]]] = [(("a",), {}), ((), {"a": "stranger"})]
+    for rivals, more in several:
+        found = checks.roster({**standings, **more}, rivals)
+        assert (found.level, found.found) == ("fail", "another machine uses a")
+    assert checks.roster(standings, (), ["b"]).level == "fail"
+
+
+def test_certificates_that_end_soon() -> None:
+    assert checks.certificates({}).level == "ok"
+    assert checks.certificates({"broker": 3650.0, "pi-1": 400.2}) == Check(
+        "certificates", "ok", "2, the first ends in 400 days"
+    )
+    soon = checks.certificates({"broker": 59.0, "pi-1": 400.0})
+    assert (soon.level, soon.found) == ("warn", "ends: broker in 59 days")
+
+
+def test_rotations_that_are_not_finished() -> None:
+    assert checks.rotations(["a", "b"]).found == "unfinished: a, b"

@@ -113,7 +113,7 @@ def test_eval() -> None:
 def test_wire(here: Path) -> None:
     found = run_json("wire", "large.tflite", "small.tflite")
     assert [row["model"] for row in found] == ["large.tflite", "small.tflite"]
-    assert all(0 < row["lzma_bytes"] < row["raw_bytes"] for row in found)
+    assert all(0 < row["sent_bytes"] < row["raw_bytes"] for row in found)
     assert run("wire", "large.tflite").stdout.count("\n") == 2
     (here / "junk.tflite").write_bytes(b"junk")
     with pytest.raises(CompressError, match=r"cannot read junk.tflite: it is no \.tflite file"):

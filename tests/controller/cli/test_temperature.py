@@ -15,6 +15,7 @@ from agent.runner import blackbox
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import Residence
 from agent.runner.prepare import prepare
+from agent.runner.room import Room
 from agent.runner.walk import Answer
 from controller.catalog import Catalog
 from controller.cli.cascade_calibrate import build_command
@@ -194,7 +195,7 @@ def walked(made: Made, x: NDArray[np.float32], bundle: Bundle | None = None) -> 
     built = Built(bundle, made.ctl.home.artifact_path("0" * 64).parent, x)
     fd = blackbox.create()
     plan = built.plan(threshold_index=bundle.schedule.base_threshold)
-    cascade = prepare(built.assignment(), plan, BlackBox(fd), lambda _: None, lambda: None)
+    cascade = prepare(built.assignment(), plan, BlackBox(fd), Room(), lambda _: None, lambda: None)
     os.close(fd)
     answers = cascade.answer(x)
     cascade.set_plan(built.plan(*(OUT for _ in bundle.stages)), "test")

@@ -20,6 +20,7 @@ from controller.schedules.revision import (
 )
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
+from protocols.rollout import Rollout, Strategy
 from protocols.schedule import Dwell, Schedule, Window, Wishes, default_cascade_schedule
 from tests.controller.cascades import make_bundle, ref_of
 from tests.controller.world import (
@@ -223,3 +224,19 @@ def test_a_person_s_rows_are_waited_for() -> None:
     there: Device = found.devices["pi-1"]
     assert there.desired is not None
     assert there.desired.schedule.cascades["digits"] == ROW
+
+
+def test_no_schedule_changes_where_a_rollout_is_under_way() -> None:
+    waves = Strategy(soak_s=60.0)
+    found = of_two(deployment(REF), deployment(REF, order=2, strategy=waves, devices=["pi-1"]))
+    with pytest.raises(ControllerError, match="its rollout is under way; wait for its end"):
+        publish(found, "digits-v1-1", QUICK, "a")
+    assert publish(found, "pi-2", QUICK, "a")[0].devices == ("pi-2",)
+    done = Rollout(fleet="test", deployment="digits-v1-2", phase="completed", admitted=1.0)
+    found.rollouts["digits-v1-2"] = done
+    again = publish(found, "digits-v1-1", None, "b", "c", "d")
+    assert [one.devices for one in again] == [("pi-2",), ("pi-1",), ()]
+    assert {one.strategy for one in again} == {None}, "it has reached its devices already"
+    found.rollouts["digits-v1-2"] = done.with_(phase="stopped")
+    with pytest.raises(ControllerError, match="its rollout has stopped"):
+        find_target(found, "digits-v1-2")

@@ -1,0 +1,1 @@
+"""Who may use the broker: the fleet's certificate authority, credentials, and mosquitto's files."""

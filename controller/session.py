@@ -314,14 +314,13 @@ class Session:
                 self._act()
 
     def _act(self) -> None:
-        """Do what may be due. An unforeseen fault in it must not end the planner."""
-        try:
-            self._presence.announce(self._fleet)
-            self._roll()
-            self._plan()
-            self._look_around()
-        except Exception:
-            log.exception("cannot act on what has changed (unexpected)")
+        """Do what may be due. An unforeseen fault in one of them must not end the others."""
+        announce = partial(self._presence.announce, self._fleet)
+        for act in (announce, self._roll, self._plan, self._look_around):
+            try:
+                act()
+            except Exception:
+                log.exception("cannot act on what has changed (unexpected)")
 
     def _next_batch(self) -> list[_Item]:
         batch: list[_Item] = []
@@ -467,12 +466,14 @@ class Session:
         began_s = time.monotonic()
         if began_s < self._next_roll_s:
             return
-        if any(under_way(self._fleet)) and self.name in self._voters():
-            bundles = self._shelf.bundles
-            for step in rollout_steps(self._fleet, bundles, time.time(), self.name):
-                self._carry_out(step)
-        now_s = time.monotonic()
-        self._next_roll_s = now_s + max(ROLL_EVERY_S, (now_s - began_s) / ROLL_SHARE)
+        try:
+            if any(under_way(self._fleet)) and self.name in self._voters():
+                bundles = self._shelf.bundles
+                for step in rollout_steps(self._fleet, bundles, time.time(), self.name):
+                    self._carry_out(step)
+        finally:
+            now_s = time.monotonic()
+            self._next_roll_s = now_s + max(ROLL_EVERY_S, (now_s - began_s) / ROLL_SHARE)
 
     def _voters(self) -> tuple[str, ...]:
         return electorate(self._fleet.controllers.values())

@@ -1,6 +1,6 @@
 """What a device says of itself: status, inventory, telemetry, events and its reported document."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -104,6 +104,10 @@ class Rungs(Part):
     request_interval_s: float = Field(0.0, ge=0, description="spacing of requests at C3, by AIMD")
 
 
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+"""Of what has happened. Bounded: a reader computes with it, whoever has written it."""
+
+
 class StageStats(Part):
     """What one stage did since the runner started."""
 
@@ -114,16 +118,16 @@ class StageStats(Part):
     threads: int | None = None
     cpus: tuple[int, ...] | None = Field(None, description="as its threads have them, read back")
     loaded_mib: float | None = Field(None, description="what loading it added, as measured here")
-    answers: int = Field(0, ge=0, description="requests that left here")
-    runs: int = Field(0, ge=0)
+    answers: Count = Field(0, description="requests that left here")
+    runs: Count = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
     cpu_s: float = 0.0
     joules: float | None = Field(
         None, ge=0, description="of `energy_runs`, by the cascade's method; null: not known"
     )
-    energy_runs: int = Field(0, ge=0, description="runs whose energy was counted")
-    confidence: tuple[int, ...] | None = Field(
+    energy_runs: Count = Field(0, description="runs whose energy was counted")
+    confidence: tuple[Count, ...] | None = Field(
         None,
         max_length=CONFIDENCE_BINS,
         description="of a gated stage: how many answers had which confidence, in equal bins of "
@@ -137,19 +141,19 @@ class CascadeStats(Part):
     name: Name
     version: int
     stages: tuple[StageStats, ...]
-    answers: int = 0
-    degraded: int = 0
-    refused: int = Field(0, description="503 by a rung, or a full queue")
-    failed: int = 0
-    escalated: int = 0
+    answers: Count = 0
+    degraded: Count = 0
+    refused: Count = Field(0, description="503 by a rung, or a full queue")
+    failed: Count = 0
+    escalated: Count = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
     energy_method: EnergyMethod | None = Field(
         None, description="of its stages' joules: all by one, another one has counts of its own"
     )
-    energy_answers: int = Field(0, ge=0, description="answers whose energy was counted")
-    deaths: int = Field(
-        0, ge=0, description="of the runner, this cascade was blamed for; since the agent started"
+    energy_answers: Count = Field(0, description="answers whose energy was counted")
+    deaths: Count = Field(
+        0, description="of the runner, this cascade was blamed for; since the agent started"
     )
 
 

@@ -7,12 +7,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from protocols.audit import AuditEntry
 from protocols.bundle import Bundle
 from protocols.desired import ControllerStatus, Deployment, Desired, Pins
-from protocols.device import Event, Inventory, Reported, Status, Telemetry
+from protocols.device import (
+    CascadeStats,
+    Event,
+    Inventory,
+    Reported,
+    StageStats,
+    Status,
+    Telemetry,
+)
 from protocols.enrolment import EnrolmentFile
 from protocols.envelope import Envelope, KeySet
 from protocols.errors import MessageError
@@ -180,3 +188,14 @@ def test_with_validates_anew() -> None:
     )
     with pytest.raises(ValueError, match="device"):
         status.with_(device="no/slash")
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**400])
+def test_a_count_is_one_that_can_be_computed_with(wrong: int) -> None:
+    said = {"name": "small", "variant": "int8", "loaded": True}
+    stage = StageStats.model_validate({**said, "confidence": (0, 7)})
+    assert stage.confidence == (0, 7)
+    with pytest.raises(ValidationError):
+        StageStats.model_validate({**said, "confidence": (0, wrong)})
+    with pytest.raises(ValidationError):
+        CascadeStats.model_validate({"name": "d", "version": 1, "stages": (), "answers": wrong})

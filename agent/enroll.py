@@ -112,7 +112,7 @@ def _check_free(place: Path, file: EnrolmentFile, *, force: bool) -> None:
 def _present(place: Path) -> dict[str, object] | None:
     """Return the configuration that is there; None: there is none."""
     try:
-        return tomllib.loads((place / "agent.toml").read_text())
+        return tomllib.loads((place / "agent.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
@@ -158,34 +158,39 @@ def _files(
 
 
 def _configuration(file: EnrolmentFile, place: Path, state_dir: Path | None) -> str:
-    """Return the agent's configuration. JSON's strings are TOML's too."""
+    """Return the agent's configuration."""
     lines = [
         "# Written by sluice-agent enroll. deploy/systemd/agent.toml shows what else can be set.",
-        f"id = {json.dumps(file.device)}",
-        f"fleet = {json.dumps(file.fleet)}",
-        f"trust = {json.dumps(str(place / 'trust.json'))}",
-        f"enrolment = {json.dumps(str(kept_nonce(place)))}",
+        f"id = {_toml(file.device)}",
+        f"fleet = {_toml(file.fleet)}",
+        f"trust = {_toml(str(place / 'trust.json'))}",
+        f"enrolment = {_toml(str(kept_nonce(place)))}",
     ]
     if state_dir is not None:
-        lines.append(f"state_dir = {json.dumps(str(state_dir.expanduser().absolute()))}")
+        lines.append(f"state_dir = {_toml(str(state_dir.expanduser().absolute()))}")
     if file.labels:
-        labels = (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(file.labels.items()))
+        labels = (f"{_toml(k)} = {_toml(v)}" for k, v in sorted(file.labels.items()))
         lines += ["", "[labels]", *labels]
     lines += [
         "",
         "[broker]",
-        f"url = {json.dumps(file.broker_url)}",
-        f"ca_file = {json.dumps(str(place / 'broker-ca.pem'))}",
+        f"url = {_toml(file.broker_url)}",
+        f"ca_file = {_toml(str(place / 'broker-ca.pem'))}",
     ]
     if file.certificate is not None:
-        lines.append(f"cert_file = {json.dumps(str(place / 'device.pem'))}")
-        lines.append(f"key_file = {json.dumps(str(place / 'device.key'))}")
+        lines.append(f"cert_file = {_toml(str(place / 'device.pem'))}")
+        lines.append(f"key_file = {_toml(str(place / 'device.key'))}")
     else:
-        lines.append(f"username = {json.dumps(file.username)}")
-        lines.append(f"password_file = {json.dumps(str(place / 'broker.password'))}")
+        lines.append(f"username = {_toml(file.username)}")
+        lines.append(f"password_file = {_toml(str(place / 'broker.password'))}")
     if place == SYSTEM_FOLDER:
         lines += ["", "[inference]", 'tcp = "127.0.0.1:8000"', 'unix = "/run/sluice/infer.sock"']
     return "\n".join(lines) + "\n"
+
+
+def _toml(text: str | None) -> str:
+    """Return a string as TOML has it: as JSON does, but no pairs of surrogates, and DEL escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _owner(place: Path) -> tuple[int, int] | None:
@@ -226,7 +231,9 @@ def _rehearse(file: EnrolmentFile) -> None:
             place = Path(folder)
             for name, content, mode in _files(file, place, None):
                 _write(place / name, content, mode, None)
-            config = Config.parse(tomllib.loads((place / "agent.toml").read_text()), "its contents")
+            config = Config.parse(
+                tomllib.loads((place / "agent.toml").read_text(encoding="utf-8")), "its contents"
+            )
             config.key_set()
             config.session()
     except OSError as error:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.errors import HomeError
-from protocols.audit import Act, AuditEntry
-from protocols.envelope import AUDIT, PublicKey
-from protocols.errors import MessageError, TrustError
+from protocols.audit import Act, AuditEntry, role_of
+from protocols.envelope import AUDIT, KeySet, PublicKey
+from protocols.errors import MessageError, SluiceError, TopicError, TrustError
+from protocols.topics import Topics
 from protocols.trust import verify_statement
 
 KEPT = 1000
@@ -98,11 +99,13 @@ def read_entry(
             who took such a key can write entries of any date with it.
 
     Raises:
-        TrustError: none of these keys has signed it, or it says that another one has.
+        TrustError: none of these keys has signed it, it says that another one has, or that key is
+            not of the role that does such acts.
         MessageError: it is no entry, or not that of its topic.
     """
     trusted = tuple(keys)
-    body, key = verify_statement(envelope, AUDIT, (*trusted, *former))
+    known = (*trusted, *former)
+    body, key = verify_statement(envelope, AUDIT, known)
     entry = AuditEntry.decode(body)
     if (entry.id, entry.fleet) != (name, fleet):
         raise MessageError(
@@ -112,12 +115,67 @@ def read_entry(
         raise TrustError(
             f"cannot trust audit entry {name}: it names key {entry.key_id!r}, {key.key_id} signed"
         )
-    return Recorded(entry, former=key not in trusted)
+    role = role_of(entry.act)
+    able = [one for one in known if (one.key_id, one.role) == (key.key_id, role)]
+    if not able:
+        raise TrustError(
+            f"cannot trust audit entry {name}: {entry.act!r} needs a {role} key, {key.key_id} is "
+            f"a {key.role} key"
+        )
+    return Recorded(entry, former=able[0] not in trusted)
 
 
-def surplus(entries: Mapping[str, bytes]) -> list[str]:
-    """Return the ids of the entries that are too many, the oldest."""
-    return sorted(entries)[: max(0, len(entries) - KEPT)]
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What the broker has of the trail.
+
+    Attributes:
+        entries: those that hold, by topic.
+        junk: why others do not, by topic.
+        misplaced: topics that can be of no entry.
+    """
+
+    entries: dict[str, Recorded]
+    junk: dict[str, str]
+    misplaced: tuple[str, ...]
+
+
+def read_trail(found: Mapping[str, bytes], topics: Topics, keys: KeySet) -> Trail:
+    """Return what is in the trail: one that is wrong hides no other.
+
+    Args:
+        found: envelopes by topic.
+        topics: of the fleet.
+        keys: of the fleet.
+    """
+    trail = Trail({}, {}, tuple(topic for topic in found if not _is_place(topic, topics)))
+    for topic in found.keys() - set(trail.misplaced):
+        name = topics.parse(topic).name
+        try:
+            entry = read_entry(name, found[topic], topics.fleet, keys.keys, keys.former)
+        except SluiceError as error:
+            trail.junk[topic] = str(error)
+        else:
+            trail.entries[topic] = entry
+    return trail
+
+
+def surplus(trail: Trail) -> list[str]:
+    """Return the topics to clear: what can be no entry, and of more than `KEPT` the oldest.
+
+    What does not hold goes first: who may only write to the broker cannot crowd entries out. It
+    goes for room alone, since keys may yet come that it was signed with.
+    """
+    too_many = max(0, len(trail.entries) + len(trail.junk) - KEPT)
+    ordered = [*sorted(trail.junk), *sorted(trail.entries)]
+    return [*trail.misplaced, *ordered[:too_many]]
+
+
+def _is_place(topic: str, topics: Topics) -> bool:
+    try:
+        return topics.parse(topic).kind == "audit"
+    except TopicError:
+        return False
 
 
 def keep(path: Path, entry: AuditEntry) -> None:

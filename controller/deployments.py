@@ -56,7 +56,8 @@ def create_deployment(  # noqa: PLR0913 - what a person may say of one
         ControllerError: the schedule's rows are not this cascade's, or nobody is a canary.
     """
     if strategy is not None:
-        _check_canary(fleet, ref, strategy, fleet.selected(devices, selector))
+        meant = [d for d in fleet.selected(devices, selector) if d.member]
+        _check_canary(fleet, ref, strategy, meant)
     if schedule is not None:
         check_schedule(schedule, bundle)
         schedule = schedule.with_(version=next_version(fleet, ref.name))
@@ -103,6 +104,34 @@ def renewed(deployment: Deployment, fleet: Fleet, *, by: str, now_s: float) -> D
     """Return a deployment that was planned earlier, so that it rules over all those before it."""
     order = max((d.order for d in fleet.deployments.values()), default=0) + 1
     return deployment.with_(order=order, by=by[:128], created_ts=now_s)
+
+
+def check_current(deployment: Deployment, fleet: Fleet) -> None:
+    """Check that a deployment which others have signed meanwhile would still do what it says.
+
+    Raises:
+        ControllerError: it was aborted, changed or superseded since it was made.
+    """
+    there = fleet.deployments.get(deployment.id)
+    if deployment.aborted or there == deployment:
+        return
+    newer = sorted(
+        d.id
+        for d in fleet.deployments.values()
+        if d.bundle.name == deployment.bundle.name
+        and d.order >= deployment.order
+        and d.id != deployment.id
+        and not d.aborted
+    )
+    if there is not None and there.aborted:
+        why = "it was aborted meanwhile"
+    elif there is not None:
+        why = "the fleet has it already, and it was changed there meanwhile"
+    elif newer:
+        why = f"it was superseded meanwhile, by {', '.join(newer)}"
+    else:
+        return
+    raise ControllerError(f"cannot publish {deployment.id}: {why}; deploy anew")
 
 
 def deployment_id(ref: BundleRef, nonce: str) -> str:

@@ -11,6 +11,7 @@ from controller.audit import keep, new_entry
 from controller.errors import HomeError
 from controller.home import Home
 from controller.identity import whoami
+from controller.rollouts.waves import is_held
 from controller.shipping import OnBytes, Shipper
 from controller.signing import Signer, load_signer
 from controller.steps import (
@@ -148,7 +149,12 @@ class Executor:
 
     def clear_artifacts(self, refs: Sequence[ArtifactRef]) -> None:
         """Take artifacts off the broker that are still there."""
-        for ref in self._shipper.clear_what_is_there(refs):
+        try:
+            cleared = self._shipper.clear_what_is_there(refs)
+        except LinkError as error:
+            log.warning("%s; what nobody needs is cleared another time", error)
+            return
+        for ref in cleared:
             log.info("cleared %s from the broker: no deployment needs it", ref.sha256[:12])
 
     def record(self, act: Act, target: str, message: str, role: Role = "release") -> Published:
@@ -188,7 +194,9 @@ class Executor:
         topic = self._topics.rollout(rollout.deployment)
         envelope = self.signer("controller").sign_rollout(rollout)
         self._link.publish(topic, envelope, retain=True)
-        act = "rollout-started" if rollout.revision == 1 else _ACT_OF_END.get(rollout.phase)
+        act = _ACT_OF_END.get(rollout.phase)
+        if act is None and rollout.revision == 1 and not is_held(rollout):
+            act = "rollout-started"
         if act is not None:
             self.record(act, rollout.deployment, said, "controller")
         for device in {one.device for one in rollout.findings if one.device is not None}:

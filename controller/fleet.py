@@ -352,7 +352,7 @@ class Fleet:
         _check_names(
             ("fleet", rollout.fleet, self.topics.fleet), ("deployment", rollout.deployment, name)
         )
-        late = before is not None and rollout.revision < before.revision
+        late = before is not None and _is_late(rollout, before)
         if rollout == before or (late and not retained):
             return None
         self.rollouts[name] = rollout
@@ -420,6 +420,16 @@ class Fleet:
         event = Event.decode(payload)
         _check_names(("device", event.device, name))
         return Change("event", name, event)
+
+
+def _is_late(rollout: Rollout, before: Rollout) -> bool:
+    """Whether a state came after its successor; of two of one revision the one that ends it holds.
+
+    Two controllers may both write while one takes over from the other.
+    """
+    if rollout.revision != before.revision:
+        return rollout.revision < before.revision
+    return before.ended_s is not None and rollout.ended_s is None
 
 
 def fold_device(

@@ -51,7 +51,7 @@ def resign(documents: Mapping[str, bytes], before: KeySet, after: KeySet, add: A
             continue
         if _is_good(payload, kind, after):
             continue
-        envelope = add(ROLE_OF[kind], Envelope.decode(payload)).encode()
+        envelope = add(ROLE_OF[kind], _without_strangers(payload, before, after)).encode()
         if _is_good(envelope, kind, after) and _is_good(envelope, kind, before):
             steps.append(PutSigned(topic, envelope, f"{short(kind)} {_place(topic)}"))
         else:
@@ -82,6 +82,16 @@ def _kind(payload: bytes) -> PayloadType | None:
     except MessageError:
         return None
     return next((kind for kind in ROLE_OF if kind == said), None)
+
+
+def _without_strangers(payload: bytes, *keys: KeySet) -> Envelope:
+    """Return an envelope without the signatures of keys that are in none of these sets.
+
+    An envelope holds a limited number: those of keys long gone must not crowd new ones out.
+    """
+    known = {key.key_id for one in keys for key in one.keys}
+    envelope = Envelope.decode(payload)
+    return envelope.with_(signatures=tuple(s for s in envelope.signatures if s.keyid in known))
 
 
 def _is_good(payload: bytes, kind: PayloadType | None, keys: KeySet) -> bool:

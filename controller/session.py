@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self, TypeVar
 
-from controller.audit import surplus
+from controller.audit import read_trail, surplus
 from controller.clearing import unneeded_artifacts
 from controller.deployments import named_artifacts
 from controller.election import electorate
@@ -554,11 +554,17 @@ class Session:
     # The thread for what takes long.
 
     def _trim_audit(self) -> None:
-        """Take the oldest entries off the broker where there are too many."""
-        found = read_retained(self.home, (self.home.topics.audit("+"),))
-        names = {self.home.topics.parse(topic).name: payload for topic, payload in found.items()}
-        for name in surplus(names):
-            self._link.publish(self.home.topics.audit(name), b"", retain=True)
+        """Take off the broker what of the trail is too much, or no entry at all."""
+        try:
+            found = read_retained(self.home, (self.home.topics.audit("+"),))
+            trail = read_trail(found, self.home.topics, self.home.trust())
+        except SluiceError as error:
+            log.warning("cannot look through the audit trail: %s", error)
+            return
+        if trail.misplaced:
+            log.warning("cleared %d messages that can be no audit entries", len(trail.misplaced))
+        for topic in surplus(trail):
+            self._link.publish(topic, b"", retain=True)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

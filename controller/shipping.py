@@ -1,5 +1,11 @@
-"""Puts artifacts on the broker as retained chunks, once, and takes them off again."""
+"""Puts artifacts on the broker as retained chunks, once, and takes them off again.
 
+The last chunk of an artifact goes out last and leaves first: where it is, all of them are. The
+first one goes out first and leaves last: where it is not, none are. So what is interrupted, sending
+or clearing, is sent again by who needs it and cleared by who does not.
+"""
+
+import contextlib
 from collections.abc import Callable, Sequence
 
 from controller.home import Home
@@ -7,7 +13,7 @@ from controller.library import read_artifact
 from controller.steps import PutArtifact
 from protocols.bundle import ArtifactRef
 from protocols.chunks import chunk_count, cut
-from protocols.errors import ArtifactError
+from protocols.errors import ArtifactError, LinkError
 from protocols.link import Link
 from protocols.packing import payload_of, unpack
 from protocols.pull import Puller
@@ -18,6 +24,9 @@ WINDOW_CHUNKS = 16
 WINDOW_TIMEOUT_S = 60.0
 LOOK_S = 0.5
 """A retained chunk that is there comes at once."""
+
+_CLEARED_WITHIN_S = 5.0
+"""A person who has pressed Ctrl-C does not wait longer."""
 
 OnBytes = Callable[[int], None]
 """Called with the bytes, unpacked, that the broker has taken since the last call."""
@@ -49,7 +58,7 @@ class Shipper:
         there = self._there([step.ref for step in steps])
         on_bytes(sum(step.ref.size_bytes for step in steps if step.ref.sha256 in there))
         missing = (step.ref for step in steps if step.ref.sha256 not in there)
-        return sum(self.send(ref, on_bytes) for ref in missing)
+        return sum(self._send_whole(ref, on_bytes) for ref in missing)
 
     def send(self, ref: ArtifactRef, on_bytes: OnBytes = lambda _: None) -> int:
         """Send all chunks, whatever the broker has; return how many bytes that were.
@@ -72,31 +81,52 @@ class Shipper:
                 self._link.publish(topic, payload, retain=True)
         return sent
 
-    def clear(self, ref: ArtifactRef) -> None:
-        """Take every chunk off the broker, the last one first: it stands for all of them."""
-        for number in range(chunk_count(ref.size_bytes) - 1, -1, -1):
+    def clear(self, ref: ArtifactRef, timeout_s: float = WINDOW_TIMEOUT_S) -> None:
+        """Take every chunk off the broker, the last one first and the first one last.
+
+        Raises:
+            LinkError: the broker does not confirm.
+        """
+        for number in range(chunk_count(ref.size_bytes) - 1, 0, -1):
             self._link.publish(self._topics.chunk(ref.sha256, number), b"", retain=True)
+        first = self._topics.chunk(ref.sha256, 0)
+        self._link.publish_and_wait(first, b"", retain=True, timeout_s=timeout_s)
 
     def clear_what_is_there(self, refs: Sequence[ArtifactRef]) -> tuple[ArtifactRef, ...]:
-        """Take artifacts off the broker; return those that were there."""
-        found = self._last_chunks(refs)
+        """Take artifacts off the broker; return those that were there.
+
+        Raises:
+            LinkError: as `clear`.
+        """
+        found = self._look([(ref.sha256, 0) for ref in refs])
         there = tuple(ref for ref in refs if ref.sha256 in found)
         for ref in there:
             self.clear(ref)
         return there
 
+    def _send_whole(self, ref: ArtifactRef, on_bytes: OnBytes) -> int:
+        """Send what nobody has sent before: all of it or, after Ctrl-C, nothing.
+
+        No deployment names it yet, so nobody would ever clear a part of it.
+        """
+        try:
+            return self.send(ref, on_bytes)
+        except KeyboardInterrupt:
+            with contextlib.suppress(LinkError):
+                self.clear(ref, _CLEARED_WITHIN_S)
+            raise
+
     def _there(self, refs: Sequence[ArtifactRef]) -> set[str]:
         """Return the digests of those whose last chunk is on the broker."""
-        found = self._last_chunks(refs)
+        found = self._look([(ref.sha256, chunk_count(ref.size_bytes) - 1) for ref in refs])
         return {ref.sha256 for ref in refs if self._is_ours(ref, found.get(ref.sha256, b""))}
 
-    def _last_chunks(self, refs: Sequence[ArtifactRef]) -> dict[str, bytes]:
-        """Return the last chunks that the broker has: they go out last, and leave first."""
-        last = {ref.sha256: chunk_count(ref.size_bytes) - 1 for ref in refs}
-        if not last:
+    def _look(self, places: Sequence[tuple[str, int]]) -> dict[str, bytes]:
+        """Return what the broker has of some chunks, given by digest and number."""
+        if not places:
             return {}
         with Puller(self._home.broker, self._topics, f"{self._home.fleet}-ctl") as puller:
-            return puller.look(list(last.items()), LOOK_S)
+            return puller.look(list(dict(places).items()), LOOK_S)
 
     def _is_ours(self, ref: ArtifactRef, payload: bytes) -> bool:
         number = chunk_count(ref.size_bytes) - 1

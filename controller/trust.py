@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from controller.errors import HomeError
+from controller.fleet import Fleet
 from controller.home import Home
 from protocols.envelope import MAX_KEYS, KeySet, PublicKey, Role
 from protocols.errors import TrustError
@@ -53,6 +54,32 @@ def successor(
     return new
 
 
+def check_next(fleet: Fleet, new: KeySet, envelope: bytes) -> None:
+    """Check that a fleet has no key set of this version yet: two of one would split it for good.
+
+    Args:
+        fleet: as it is now.
+        new: what is about to be published.
+        envelope: the same, signed; that this very one is there already does no harm.
+
+    Raises:
+        TrustError: it has one.
+    """
+    there = fleet.key_sets.get(new.version)
+    if fleet.keys is not None and fleet.keys.version >= new.version:
+        why = "this home follows it now: look at ctl keys ls, and make the change anew"
+    elif there is not None and there != envelope:
+        why = (
+            f"another one, which does not follow from this home's keys: is its trust.json an old "
+            f"copy? If nobody made that one, clear {fleet.topics.keys(new.version)}"
+        )
+    else:
+        return
+    raise TrustError(
+        f"cannot publish key set {new.version}: the fleet has version {new.version} already; {why}"
+    )
+
+
 def keep_keys(home: Home, new: KeySet, envelope: bytes) -> None:
     """Make the home folder trust a verified key set, unless it trusts a later one already.
 
@@ -62,10 +89,18 @@ def keep_keys(home: Home, new: KeySet, envelope: bytes) -> None:
         envelope: as they came; others get it from here where the broker has lost it.
 
     Raises:
-        HomeError: the home's own file cannot be read, or the folder not be written.
+        HomeError: the home has another one of that version, its own file cannot be read, or the
+            folder not be written.
     """
+    path = home.chain_dir / f"{new.version}.json"
     try:
-        write_public(home.chain_dir / f"{new.version}.json", envelope)
+        if not path.exists():
+            write_public(path, envelope)
+        elif path.read_bytes() != envelope:
+            raise HomeError(
+                f"cannot keep key set {new.version}: {path} is another one of that version; if it "
+                "was never published, ctl publish it, or move it away"
+            )
         if home.trust().version < new.version:
             write_public(home.trust_file, new.model_dump_json(indent=2).encode() + b"\n")
     except OSError as error:

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from protocols.envelope import Role
 from protocols.message import Message, Name
 
 Act = Literal[
@@ -27,8 +28,22 @@ Act = Literal[
 """What is recorded. On the wire it is any name: older readers list later acts too."""
 
 
+_BY_ITSELF: frozenset[str] = frozenset({"rollout-started", "rollout-stopped", "rollout-completed"})
+
+
+def role_of(act: str) -> Role:
+    """Return which role's key must sign for an act.
+
+    What a controller does by itself is few; all else, and what is not known here, is a person's.
+    """
+    return "controller" if act in _BY_ITSELF else "release"
+
+
 class AuditEntry(Message):
-    """`audit/<id>`: retained envelope, signed by one key of whoever acted, of either role."""
+    """`audit/<id>`: retained envelope, signed by one key of whoever acted.
+
+    Of the controller role where a rollout started, stopped or completed; else of the release role.
+    """
 
     KIND: ClassVar[str] = "audit entry"
     MAX_BYTES: ClassVar[int] = 4096

@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 from protocols.bundle import ArtifactRef
-from protocols.errors import ArtifactError
+from protocols.device import WRONG_BYTES
+from protocols.errors import ArtifactError, SluiceError
 
 CHUNK_BYTES = 64 * 1024
 WINDOW_CHUNKS = 8
@@ -109,7 +110,7 @@ class Digests:
         """
         if hashlib.sha256(chunk).digest() != self[number]:
             raise ArtifactError(
-                f"cannot accept chunk {number} of {self._ref.sha256[:12]}: its bytes are not those "
+                f"{WRONG_BYTES}chunk {number} of {self._ref.sha256[:12]}: its bytes are not those "
                 "of the signed chunk list"
             )
 
@@ -132,11 +133,17 @@ class Window:
         """Return the chunks to ask for now, so that the window is full again.
 
         Args:
-            may: asked with the bytes of each; false ends it here for now.
+            may: asked with the bytes of each; false ends it here for now. So does an error while
+                something is waited for: that comes first, and the error another time.
         """
         new = []
         while self._missing and len(self._waiting) < WINDOW_CHUNKS:
-            if not may(chunk_length(self._ref, self._missing[-1])):
+            try:
+                if not may(chunk_length(self._ref, self._missing[-1])):
+                    break
+            except SluiceError:
+                if not self._waiting:
+                    raise
                 break
             new.append(self._missing.pop())
             self._waiting.add(new[-1])
@@ -160,6 +167,6 @@ def check(ref: ArtifactRef, digest: str, size_bytes: int) -> None:
     """
     if size_bytes != ref.size_bytes or digest != ref.sha256:
         raise ArtifactError(
-            f"cannot accept artifact {ref.sha256[:12]}: its bytes have SHA-256 {digest[:12]} and "
+            f"{WRONG_BYTES}artifact {ref.sha256[:12]}: its bytes have SHA-256 {digest[:12]} and "
             f"size {size_bytes}, the signed bundle says {ref.size_bytes}; fetched bytes are dropped"
         )

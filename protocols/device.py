@@ -239,6 +239,11 @@ WAITS = "waits: "
 itself: its battery is low, its link costs, or what it may fetch in a day is used up."""
 
 
+WRONG_BYTES = "cannot accept "
+"""How the message of a cascade begins that is rejected because a chunk or an artifact came with
+other bytes than the signed ones: whoever has the right ones may put them out again."""
+
+
 class ReportedCascade(Part):
     """One cascade of the desired document, and how far the device is with it.
 

@@ -15,6 +15,7 @@ agent that idles needs neither.
 
 from protocols.bundle import ArtifactRef
 from protocols.chunks import CHUNK_BYTES, DIGEST_BYTES, chunk_count, chunk_length, cut
+from protocols.device import WRONG_BYTES
 from protocols.errors import ArtifactError
 
 _DEFLATED, _PLANES, _LZMA = 1, 2, 3
@@ -66,7 +67,7 @@ def unpack(payload: bytes, ref: ArtifactRef, number: int) -> bytes:
     length = chunk_length(ref, number)
     if len(payload) == length:
         return payload
-    where = f"cannot take chunk {number} of {ref.sha256[:12]}"
+    where = f"{WRONG_BYTES}chunk {number} of {ref.sha256[:12]}"
     if len(payload) > length or not payload:
         raise ArtifactError(f"{where}: {len(payload)} bytes, {length} expected")
     chunk = _unpacked(payload, length)

@@ -44,7 +44,11 @@ class Meter(Protocol):
     """Counts bytes against a limit; see `agent.storage.ration`."""
 
     def may_take(self, count: int) -> bool:
-        """Whether so many bytes may be asked for now; if so, they are counted."""
+        """Whether so many bytes may be asked for now; if so, they are counted.
+
+        Raises:
+            SluiceError: not for long; what was granted before may still come.
+        """
 
     def correct(self, count: int) -> None:
         """Count so many bytes more, or fewer, than were asked for."""

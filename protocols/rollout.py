@@ -34,6 +34,7 @@ class Wave(Part):
 
 
 Limit = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Gates(Part):
@@ -43,16 +44,16 @@ class Gates(Part):
     unhealthy.
     """
 
-    unhealthy: float = Field(
-        0.02, ge=0, le=1, description="share of the devices reached that may be, rounded down"
+    unhealthy: Share = Field(
+        0.02, description="share of the devices reached that may be, rounded down"
     )
-    failed: Limit | None = Field(0.01, description="share of requests that end in an error")
-    degraded: Limit | None = Field(
+    failed: Share | None = Field(0.01, description="share of requests that end in an error")
+    degraded: Share | None = Field(
         0.2, description="how far the share of degraded or turned down ones may rise above before"
     )
     deaths: Limit | None = Field(0, description="deaths of the runner blamed on the cascade")
     p95: Limit | None = Field(1.5, description="p95 of an answer, as a multiple of that before")
-    escalated: Limit | None = Field(
+    escalated: Share | None = Field(
         0.1,
         description="how far escalations per answer may be above what the certificate says, and "
         "above those before",
@@ -126,7 +127,8 @@ class ConfidenceWindow(Part):
 
 RolloutPhase = Literal["reaching", "soaking", "paused", "stopped", "completed"]
 """`reaching`: devices of the wave are still being told. `soaking`: all that are connected run it
-and are watched. `stopped`: a gate has failed, and the deployment rules nowhere any more."""
+and are watched. `paused`: a person holds it; with findings: its state may have been lost, and it
+waits for a word. `stopped`: a gate has failed, and the deployment rules nowhere any more."""
 
 
 class Rollout(Message):
@@ -152,7 +154,9 @@ class Rollout(Message):
     baselines: dict[Name, Baseline] = Field({}, max_length=MAX_BASELINES)
     confidences: dict[Name, ConfidenceWindow] = Field({}, description="by gated stage")
     findings: tuple[Finding, ...] = Field(
-        (), max_length=MAX_FINDINGS, description="why it stopped, or what was tolerated"
+        (),
+        max_length=MAX_FINDINGS,
+        description="why it stopped, what was tolerated, or why it is held without a person's word",
     )
     unhealthy: int = Field(0, ge=0, description="devices, when it ended")
     reached: int = Field(0, ge=0, description="devices, when it ended")

@@ -6,8 +6,11 @@ from pydantic import Field
 
 _SHA256 = "{sha256}"
 
-Source = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s#]*$", max_length=1024)]
-"""`https://cdn.example/models/{sha256}`; without the braces, `/<sha256>` is appended."""
+Source = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$", max_length=1024)]
+"""`https://cdn.example/models/{sha256}`; without the braces, `/<sha256>` is appended.
+
+No `user:password@`: whoever may read deployments would read it.
+"""
 
 Sources = Annotated[tuple[Source, ...], Field(max_length=8)]
 

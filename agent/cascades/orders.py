@@ -39,7 +39,8 @@ def orders_of(
     for choice in choices:
         wanted = choice.wanted
         for ref in choice.missing:
-            order = Order(ref, wanted.sources, small=ref == wanted.bundle.artifact)
+            manifest = wanted.bundle.artifact
+            order = Order(ref, wanted.sources, small=ref == manifest, bundle=manifest.sha256)
             found.setdefault(ref.sha256, order)
     left_bytes = sum(one.ref.size_bytes - fetched_bytes(one.ref) for one in found.values())
     reason = obstacle(left_bytes, downloads, sample)

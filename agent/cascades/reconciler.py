@@ -115,7 +115,7 @@ class Reconciler:
         """An artifact has come."""
         self._stalled.discard(done.ref.sha256)
         self._rationed = ""
-        if any(done.ref == choice.wanted.bundle.artifact for choice in self._choices):
+        if done.ref.sha256 in self._manifests():
             self._collect()  # it may need the room of what is wanted no more
         self.ensure("fetched")
 
@@ -123,7 +123,7 @@ class Reconciler:
         """An artifact has not come; what does not wait for it goes on."""
         if failed.phase is None:
             self._stalled.add(failed.ref.sha256)
-        else:
+        elif not self._makes_room(failed):
             verdict = Verdict(failed.phase, failed.message)
             self._verdicts.miss(failed.ref.sha256, verdict, time.monotonic())
         self.ensure("a fetch failed")
@@ -401,13 +401,30 @@ class Reconciler:
             partial: only of what has not come whole.
         """
         wanted = tuple(choice.wanted for choice in self._choices)
-        if not all(self._bundles.has(cascade.bundle.artifact) for cascade in wanted):
-            return  # what these need is not known yet, and may be here
+        if all(self._bundles.has(cascade.bundle.artifact) for cascade in wanted):
+            self._delete(partial=partial)  # else what these need is not known yet, and may be here
+
+    def _makes_room(self, failed: FetchFailed) -> bool:
+        """Where the disk has not taken a manifest, delete what lies in its way; whether it helps.
+
+        What its bundle needs is not known without it, and may be among that. Then it is fetched
+        once more, which is better than a bundle that never comes.
+        """
+        is_in_the_way = failed.phase == "refused" and failed.ref.sha256 in self._manifests()
+        return is_in_the_way and self._delete(partial=True) > 0
+
+    def _delete(self, *, partial: bool) -> int:
+        """Delete what is not known to be needed, see `_collect`; return the bytes freed."""
         try:
-            kept = kept_artifacts(self._needed(), self._bundles)
-            self._bundles.keep(kept, partial=partial)
+            kept = kept_artifacts(self._needed(), self._bundles) | self._manifests()
+            return self._bundles.keep(kept, partial=partial)
         except (AgentError, OSError) as error:
             log.warning("cannot look for artifacts that nobody needs: %s", error)
+            return 0
+
+    def _manifests(self) -> frozenset[str]:
+        """Return the digests of the manifests of what is wanted, here or not."""
+        return frozenset(choice.wanted.bundle.artifact.sha256 for choice in self._choices)
 
     def _needed(self) -> tuple[DesiredCascade, ...]:
         """Return what runs, is wanted or may be returned to."""

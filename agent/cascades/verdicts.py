@@ -9,7 +9,8 @@ TRY_AGAIN_S = 60.0
 """What was rejected is tried again by a new generation, but not more often than this."""
 
 PASSES_AFTER_S = 300.0
-"""What may be the machine's fault of a moment is tried again by itself after so long."""
+"""What may be the machine's or the broker's fault of a moment is tried again by itself after so
+long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,11 @@ class Verdicts:
         self._standing[key] = _Standing(verdict, now_s + TRY_AGAIN_S, passes_s)
 
     def miss(self, key: str, verdict: Verdict, now_s: float) -> None:
-        """An artifact could not be had: its bytes are wrong (rejected), or the disk (refused)."""
-        passes_s = now_s + PASSES_AFTER_S if verdict.phase == "refused" else float("inf")
-        self._standing[key] = _Standing(verdict, now_s, passes_s)
+        """An artifact could not be had: its bytes are wrong (rejected), or the disk (refused).
+
+        The right bytes may be put out again, and a disk may have room again: nobody tells.
+        """
+        self._standing[key] = _Standing(verdict, now_s, now_s + PASSES_AFTER_S)
 
     def renew(self, now_s: float) -> None:
         """Another desired document is in force: what failed may be tried again."""

@@ -1,8 +1,10 @@
 """From an assignment to a cascade that has proved itself on its golden samples."""
 
+import contextlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import Assignment, CascadePlan, StageChanged, StageTarget
+from agent.runner.crew import Crew
 from agent.runner.jobs import StageError, Tensors
 from agent.runner.room import NoRoomError, Room
 from agent.runner.serving import Cascade
-from agent.runner.stages import Emit, StageSlot
+from agent.runner.stages import Emit, Judge, StageSlot
 from agent.runner.worker import Setting
 from protocols.bundle import Bundle, Stage, Variant
 from protocols.inference.gate import top1
@@ -42,8 +45,8 @@ def prepare(
     """Load every stage, check its answers to the golden samples, keep those that the plan keeps.
 
     A stage that the plan keeps out of memory is loaded for the check and leaves again. One that
-    there is no room for now goes unchecked, and standard error says so; if it is to be resident, it
-    is loaded later.
+    there is no room for now is checked when it is loaded for the first time, and standard error
+    says so; if it answers wrongly then, that load has failed and there is no other.
 
     Raises:
         StageError: "cannot ...": a file is missing, tensors differ from the manifest, or a stage
@@ -64,7 +67,7 @@ def prepare(
     for slot in slots.values():
         slot.emit = held.append
     try:
-        _prove(bundle, plan, slots, golden)
+        _prove(assignment, plan, slots, golden)
     except Exception:
         for slot in slots.values():
             slot.unload("rejected")
@@ -77,8 +80,11 @@ def prepare(
     return cascade
 
 
-def _prove(bundle: Bundle, plan: CascadePlan, slots: dict[str, StageSlot], golden: Golden) -> None:
+def _prove(
+    assignment: Assignment, plan: CascadePlan, slots: dict[str, StageSlot], golden: Golden
+) -> None:
     """Load the stages one after the other and check each; those that may not stay leave."""
+    bundle = assignment.bundle
     targets = {target.name: target for target in plan.stages}
     outputs: dict[str, list[Tensors]] = {}
     crowded = False
@@ -90,13 +96,16 @@ def _prove(bundle: Bundle, plan: CascadePlan, slots: dict[str, StageSlot], golde
         stays = target.residence == "resident" and not (plan.one_at_a_time and crowded)
         source = stage.reads.removeprefix("stage:")
         checked = stage.reads == "request" or source in outputs
+        later = partial(_judge, assignment, stage, slots)
         if not checked:
+            slot.proof = later
             _skip(slot, f"{source}, which it reads, was not checked")
         if not (checked or stays):
             continue
         try:
             slot.load(Setting.of(target), "assigned", plan.memory_floor_percent)
         except NoRoomError as error:
+            slot.proof = later
             _skip(slot, str(error))
             if stays:
                 slot.report_failure(error, "assigned")
@@ -107,6 +116,55 @@ def _prove(bundle: Bundle, plan: CascadePlan, slots: dict[str, StageSlot], golde
         if not stays:
             slot.unload("checked")
         crowded = crowded or stays
+
+
+def _judge(
+    assignment: Assignment,
+    stage: Stage,
+    slots: dict[str, StageSlot],
+    setting: Setting,
+    floor_percent: float,
+) -> Judge:
+    """Return who checks a stage on the golden samples, which are read anew for that.
+
+    What it reads comes from the stages before it, each of which is loaded for that where it is not
+    in memory. It is itself not yet: no more than one of them need be at a time.
+    """
+    bundle, golden = assignment.bundle, _golden(assignment)
+    small = replace(setting, threads=1, asked_threads=1, layout="intra-op")
+    outputs: dict[str, list[Tensors]] = {}
+    for source in _sources(bundle, stage):
+        slot = slots[source.name]
+        with _loaded(slot, small, floor_percent):
+            outputs[source.name] = _run(slot, _inputs(bundle, source, slots, golden, outputs))
+    inputs = _inputs(bundle, stage, slots, golden, outputs)
+
+    def judge(crew: Crew) -> None:
+        judged = slots[stage.name]
+        _compare(bundle, judged, _answers(judged, crew, inputs), golden)
+
+    return judge
+
+
+def _sources(bundle: Bundle, stage: Stage) -> list[Stage]:
+    """Return what a stage reads, directly or not; the first one reads the request."""
+    if stage.reads == "request":
+        return []
+    named = {before.name: before for before in bundle.stages}
+    source = named[stage.reads.removeprefix("stage:")]
+    return [*_sources(bundle, source), source]
+
+
+@contextlib.contextmanager
+def _loaded(slot: StageSlot, setting: Setting, floor_percent: float) -> Iterator[None]:
+    brought = not slot.loaded
+    if brought:
+        slot.load(setting, "golden samples", floor_percent)
+    try:
+        yield
+    finally:
+        if brought:
+            slot.give_way("checked")
 
 
 def _inputs(
@@ -131,15 +189,20 @@ def _inputs(
 
 
 def _run(slot: StageSlot, inputs: list[Tensors]) -> list[Tensors]:
-    worker = slot.enter()
-    if worker is None:
+    crew = slot.enter()
+    if crew is None:
         raise StageError(f"cannot check {slot.title}: it is not loaded")
     try:
-        return worker.answer(inputs)
+        return _answers(slot, crew, inputs)
+    finally:
+        slot.leave(crew)
+
+
+def _answers(slot: StageSlot, crew: Crew, inputs: list[Tensors]) -> list[Tensors]:
+    try:
+        return crew.answer(inputs)
     except ModelError as error:
         raise StageError(f"cannot serve {slot.title}: {error.why}") from error
-    finally:
-        slot.leave(worker)
 
 
 def _compare(bundle: Bundle, slot: StageSlot, outputs: list[Tensors], golden: Golden) -> None:
@@ -232,4 +295,4 @@ def _artifact(assignment: Assignment, sha256: str) -> Path:
 
 
 def _skip(slot: StageSlot, why: str) -> None:
-    sys.stderr.write(f"{slot.title}: golden samples not checked: {why}\n")
+    sys.stderr.write(f"{slot.title}: golden samples not checked yet: {why}\n")

@@ -51,9 +51,10 @@ _LONGEST_SLEEP_S = 3600.0
 class Runner:
     """One runner's life, from Assign to Drained.
 
-    Three threads beside the connections' and the stages': the listener reads messages and does at
+    Four threads beside the connections' and the stages': the listener reads messages and does at
     once what can be, deciding by new plans too; the mover loads and unloads by what was decided
-    last; the tidier unloads what has been idle.
+    last; the one that frees unloads what has to go while the mover waits for requests to end; the
+    tidier unloads what has been idle.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Runner:
         self._version = importlib.metadata.version("sluice")
         self._server = Server(self._answer, self._give_back)
         self._moves: queue.SimpleQueue[Assign | Apply] = queue.SimpleQueue()
+        self._frees: queue.SimpleQueue[Apply] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._drained = threading.Event()
 
     def run(self) -> None:
         """Serve until drained, or until the supervisor is gone."""
-        for loop in (self._move, self._tidy, self._listen):
+        for loop in (self._move, self._free, self._tidy, self._listen):
             threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
         self._drained.wait()
 
@@ -100,6 +102,7 @@ class Runner:
             case Apply():
                 _keep_to(message.mask)
                 self._decide(message)
+                self._frees.put(message)
                 self._moves.put(message)
             case Take():
                 for listener in self._listeners:
@@ -122,6 +125,14 @@ class Runner:
                     case Apply():
                         self._apply(message)
             self._wake.set()
+
+    def _free(self) -> None:
+        """Unload what has to go: the mover may be waiting for the requests of another stage."""
+        while True:
+            apply = self._frees.get()
+            for cascade in self._named(apply):
+                with _logged():
+                    cascade.free()
 
     def _tidy(self) -> None:
         """Unload idle stages when their time has come."""
@@ -182,11 +193,14 @@ class Runner:
 
     def _apply(self, apply: Apply) -> None:
         """Move the stages by what has been decided: memory is freed before it is taken."""
-        moved = [self._cascades[p.name] for p in apply.plans if p.name in self._cascades]
+        moved = self._named(apply)
         for cascade in moved:
             cascade.shrink()
         for cascade in moved:
             cascade.grow()
+
+    def _named(self, apply: Apply) -> "list[Cascade]":
+        return [self._cascades[p.name] for p in apply.plans if p.name in self._cascades]
 
     def _answer(self, request: Request) -> Response:
         return oip.handle(request, self._cascades, self._version)

@@ -33,8 +33,8 @@ class Residency:
     def decide(self, rules: Rules) -> None:
         """Go by other rules from now on; what waits for a stage that has to go fails at once.
 
-        It waits for nothing, not even for a move that is under way. `shrink` and `grow`, which
-        must follow, do the moving.
+        It waits for nothing, not even for a move that is under way. `free`, `shrink` and `grow`,
+        which must follow, do the moving.
         """
         self.rules = rules
         for slot, target in self._present(rules):
@@ -68,21 +68,29 @@ class Residency:
         finally:
             slot.leave(crew)
 
+    def free(self) -> None:
+        """Unload the stages that have to go, while other stages of the cascade may be moving.
+
+        A move of such a stage itself is waited for: it lets nobody wait, see `decide`.
+        """
+        for slot in reversed(self.slots):
+            if slot is not None and slot.dismissed:
+                slot.unload_dismissed(self.rules.cause)
+
     def shrink(self) -> None:
         """Unload what the plan keeps out, and all but one where only one may stay.
 
-        The later stages leave first: they are the larger ones.
+        The later stages leave first: they are the larger ones. What `free` has begun to unload is
+        in nobody's memory afterwards.
         """
         with self._moving:
             rules, kept, leaving = self.rules, False, list[StageSlot]()
             for slot, target in self._present(rules):
-                if not slot.loaded:
-                    continue
-                crowds = rules.plan.one_at_a_time and kept
-                if target.residence == "out" or slot.dismissed or crowds:
-                    leaving.append(slot)
-                else:
+                stays = slot.loaded and not slot.dismissed and target.residence != "out"
+                if stays and not (rules.plan.one_at_a_time and kept):
                     kept = True
+                else:
+                    leaving.append(slot)
             for slot in reversed(leaving):
                 slot.unload(rules.cause)
 
@@ -97,7 +105,7 @@ class Residency:
                     self._suit(slot, target, rules)
 
     def tidy(self, now_s: float) -> float | None:
-        """Unload stages that have been idle too long, load those that there was no room for.
+        """Unload stages that have been idle too long, move those that there was no room for.
 
         Returns:
             when to look again; None: never.
@@ -110,10 +118,20 @@ class Residency:
     def _tidied(
         self, slot: StageSlot, target: StageTarget, rules: Rules, now_s: float
     ) -> float | None:
-        idle_s = rules.plan.idle_unload_s
+        idle_s, leaves_s = rules.plan.idle_unload_s, None
         if target.residence == "on_demand" and idle_s is not None:
-            return slot.unload_if_unused(idle_s, now_s, rules.cause)
-        due_s = slot.berth.due_s if target.residence == "resident" else None
+            leaves_s = slot.unload_if_unused(idle_s, now_s, rules.cause)
+        again_s = self._tried_again(slot, target, rules, now_s)
+        return min((due_s for due_s in (leaves_s, again_s) if due_s is not None), default=None)
+
+    def _tried_again(
+        self, slot: StageSlot, target: StageTarget, rules: Rules, now_s: float
+    ) -> float | None:
+        """Load or retune a stage if that is due: one on demand only where it is loaded."""
+        awaited = target.residence == "resident" or (
+            target.residence == "on_demand" and slot.loaded
+        )
+        due_s = slot.berth.due_s if awaited else None
         if due_s is None or due_s > now_s:
             return due_s
         with contextlib.suppress(StageError), _reported(slot, rules, again=True):
@@ -167,19 +185,31 @@ class Residency:
         """Bring a stage to where its target is, as far as that takes memory."""
         setting, floor_percent = Setting.of(target), rules.plan.memory_floor_percent
         if slot.loaded:
-            self._retune(slot, setting, rules)
-        elif target.residence == "resident" and not self._is_crowded(rules):
+            self._retune(slot, target, setting, rules)
+        elif target.residence == "resident" and not (slot.wrong or self._is_crowded(rules)):
             slot.load(setting, rules.cause, floor_percent)
 
     def _is_crowded(self, rules: Rules) -> bool:
         return rules.plan.one_at_a_time and any(s.loaded for s, _t in self._present(rules))
 
-    def _retune(self, slot: StageSlot, setting: Setting, rules: Rules) -> None:
-        """Change threads; where only one stage may be in memory, two crews may not either."""
-        if rules.plan.one_at_a_time and slot.differs(setting):
+    def _retune(self, slot: StageSlot, target: StageTarget, setting: Setting, rules: Rules) -> None:
+        """Change threads; where only one stage may be in memory, two crews may not either.
+
+        Where there is no room for two crews, a stage on demand leaves, if there would be room for
+        it to come back at the next request.
+        """
+        floor_percent = rules.plan.memory_floor_percent
+        leaves = rules.plan.one_at_a_time and slot.differs(setting)
+        if not leaves:
+            try:
+                slot.retune(setting, rules.cause, floor_percent)
+            except NoRoomError:
+                if target.residence != "on_demand":
+                    raise
+                slot.berth.check(setting, floor_percent, slot.berth.loaded_mib or 0.0)
+                leaves = True
+        if leaves:
             slot.give_way(f"comes back with {setting.threads} threads; {rules.cause}")
-        else:
-            slot.retune(setting, rules.cause, rules.plan.memory_floor_percent)
 
     def _present(self, rules: Rules) -> list[tuple[StageSlot, StageTarget]]:
         """Return the stages that are not dropped, with what the plan says of them."""

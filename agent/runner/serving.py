@@ -103,7 +103,7 @@ class Cascade:
     # --- what the supervisor orders
 
     def set_plan(self, plan: CascadePlan, cause: str) -> None:
-        """Decide by another plan from now on; `shrink` and `grow` then move the stages.
+        """Decide by another plan from now on; `free`, `shrink` and `grow` then move the stages.
 
         It waits for no move that is under way.
         """
@@ -111,6 +111,10 @@ class Cascade:
             self._bucket.reset(plan.escalations_per_s, time.monotonic())
         self._residency.decide(rules(self.bundle, self._variants, plan, cause))
         self._admission.set_plan(plan)
+
+    def free(self) -> None:
+        """Unload what has to go, whatever else is being moved."""
+        self._residency.free()
 
     def shrink(self) -> None:
         """Unload what the plan keeps out, and all but one where only one may stay."""

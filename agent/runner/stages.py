@@ -1,35 +1,56 @@
 """A stage's model in memory: loaded, unloaded, replaced, and what it did."""
 
+import functools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from agent.runner import memory
 from agent.runner.blackbox import BlackBox
 from agent.runner.control import StageChanged
 from agent.runner.crew import Crew
 from agent.runner.jobs import StageError
-from agent.runner.room import RETRY_S, Berth, Room
+from agent.runner.room import RETRY_S, Berth, NoRoomError, Room
 from agent.runner.worker import RECENT, Setting
 from protocols.bundle import TensorSpec, Variant
 from protocols.device import StageStats
 from protocols.inference.runtime import Model, ModelError, open_model
 
 Emit = Callable[[StageChanged], None]
+Judge = Callable[[Crew], None]
+"""Checks what a crew answers; raises a StageError if that is wrong."""
+
+Proof = Callable[[Setting, float], Judge]
+"""Gets what a check takes, within a share of the memory that is to be left; may raise too."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 Change = Literal["loaded", "unloaded", "threads", "failed"]
 
 _BUSY_S = 0.1
 """A stage that is in use is not looked at again before."""
 
 
+def _alone(
+    move: "Callable[Concatenate[StageSlot, P], T]",
+) -> "Callable[Concatenate[StageSlot, P], T]":
+    @functools.wraps(move)
+    def moved(slot: "StageSlot", /, *args: P.args, **named: P.kwargs) -> T:
+        with slot.moving:
+            return move(slot, *args, **named)
+
+    return moved
+
+
 class StageSlot:
     """One stage of a running cascade: its crew of workers or none, and what it has done.
 
-    `load`, `unload`, `give_way` and `retune` are called under the cascade's own lock, one at a
-    time; `enter` and `leave` by any request, `dismiss` by any thread.
+    `load`, `unload`, `give_way` and `retune` are called under the cascade's own lock and go one at
+    a time with each other and with `unload_dismissed`; that one and `dismiss` are called by any
+    thread, `enter` and `leave` by any request.
     """
 
     def __init__(
@@ -40,10 +61,15 @@ class StageSlot:
         self.answers = 0
         self.used_s = time.monotonic()
         self.berth = Berth(self.title, variant.needs.load_mib, room)
+        self.proof: Proof | None = None
+        """How its next load is checked; None: it has answered its golden samples."""
+        self.wrong = False
+        """Whether it has answered them wrongly: it is not loaded again."""
         self._cascade, self._path, self._box = cascade, path, box
         self.emit: Emit = _nobody
         self._crew: Crew | None = None
         self._leaving: Crew | None = None
+        self.moving = threading.RLock()
         self._changed = threading.Condition()
         self._retry_s = 0.0
         self._recent_ms: deque[float] = deque(maxlen=RECENT)
@@ -62,8 +88,8 @@ class StageSlot:
         return crew is not None and crew.dismissed
 
     def failing(self) -> bool:
-        """Whether the last load failed so recently that it is not tried again."""
-        return time.monotonic() < max(self._retry_s, self.berth.due_s or 0.0)
+        """Whether it is wrong, or the last load failed so recently that it is not tried again."""
+        return self.wrong or time.monotonic() < max(self._retry_s, self.berth.due_s or 0.0)
 
     def differs(self, setting: Setting) -> bool:
         """Whether it is loaded and runs with another setting."""
@@ -84,14 +110,16 @@ class StageSlot:
             if not crew.users:
                 self._changed.notify_all()
 
+    @_alone
     def load(self, setting: Setting, cause: str, floor_percent: float) -> None:
-        """Load the model and answer once; report what that took.
+        """Load the model and answer once, and its golden samples too if it never has; report.
 
         Raises:
             NoRoomError: it would leave less than that share of the memory.
-            StageError: it does not load, or its tensors are not the manifest's.
+            StageError: it does not load, its tensors are not the manifest's, or it answers wrongly.
         """
         began = time.perf_counter()
+        judge = self._next_judge(setting, floor_percent)
         with memory.moving:
             self.berth.check(setting, floor_percent)
             before = memory.rss_bytes()
@@ -99,9 +127,11 @@ class StageSlot:
             after = memory.rss_bytes()
         loaded_mib = max(0, after - before) / memory.MIB
         self.berth.measured(loaded_mib, setting)
+        if judge is not None:
+            self._examine(crew, judge)
         self.used_s = time.monotonic()
         with self._changed:
-            self._crew = crew
+            self._crew, self._leaving = crew, None
         self._report("loaded", setting.explained(cause), began, loaded_mib=loaded_mib)
 
     def dismiss(self, cause: str) -> None:
@@ -118,6 +148,7 @@ class StageSlot:
         if leaving is not None:
             leaving.turn_away()
 
+    @_alone
     def unload(self, cause: str) -> None:
         """Drop the model, return its memory, report how much came back.
 
@@ -134,6 +165,13 @@ class StageSlot:
         finally:
             crew.turn_away()
 
+    @_alone
+    def unload_dismissed(self, cause: str) -> None:
+        """Unload it if it has been dismissed and has not come back since."""
+        if self.dismissed:
+            self.unload(cause)
+
+    @_alone
     def give_way(self, cause: str) -> None:
         """Unload it once all requests that are in it have been answered."""
         began = time.perf_counter()
@@ -142,6 +180,7 @@ class StageSlot:
             self._let_out(crew)
             self._drop(crew, cause, began)
 
+    @_alone
     def unload_if_unused(self, idle_s: float, now_s: float, cause: str) -> float | None:
         """Unload it if nobody has used it for a time; return when to look again, None: never."""
         with self._changed:
@@ -155,6 +194,7 @@ class StageSlot:
         self._drop(crew, f"unused for {idle_s:g} s; {cause}", time.perf_counter())
         return None
 
+    @_alone
     def retune(self, setting: Setting, cause: str, floor_percent: float) -> None:
         """Run with another setting from now on: a new crew beside the old one, then swap.
 
@@ -218,6 +258,37 @@ class StageSlot:
             why = error.why if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
             raise StageError(f"cannot load {self.title}: {why}") from error
         return crew
+
+    def _next_judge(self, setting: Setting, floor_percent: float) -> Judge | None:
+        """Return who checks the crew of the next load; None: it needs no check any more."""
+        if self.proof is None:
+            return None
+        self.berth.check(setting, floor_percent)
+        try:
+            return self.proof(setting, floor_percent)
+        except NoRoomError:
+            self.berth.due_s = time.monotonic() + RETRY_S
+            raise
+        except StageError:
+            self._retry_s = time.monotonic() + RETRY_S
+            raise
+
+    def _examine(self, crew: Crew, judge: Judge) -> None:
+        """Check a crew before anybody uses it; a wrong one leaves, and none comes again.
+
+        If the stage is dismissed meanwhile, its check ends as a crew that leaves does.
+        """
+        with self._changed:
+            self._leaving = crew
+        try:
+            judge(crew)
+        except Exception:
+            self.wrong = not crew.dismissed
+            with memory.moving:
+                self._end(crew)
+                memory.give_back()
+            raise
+        self.proof = None
 
     def _open(self, threads: int) -> Model:
         shape = self.variant.inputs[0].shape

@@ -5,7 +5,7 @@ bytes a second are a token bucket; bytes a day are counted by the UTC day. The l
 and configuration hold side by side: the lower one counts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -30,6 +30,9 @@ class Order:
     sources: tuple[str, ...] = ()
     small: bool = False
     """A manifest or a chunk list: it passes every limit."""
+    bundle: str = field(default="", compare=False)
+    """Digest of the manifest of the first bundle that needs it: what needs it together comes whole
+    or not at all."""
 
 
 @dataclass(frozen=True, slots=True)

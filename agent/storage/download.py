@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import SourceError
+from agent.errors import SourceError, WaitError
 from agent.storage.allowance import Order
 from agent.storage.artifacts import ArtifactStore
 from agent.storage.copies import copy_known
 from agent.storage.partial import Partial
 from agent.storage.ration import Free, Ration
 from protocols.bundle import ArtifactRef
-from protocols.chunks import Digests, chunk_count, list_ref
+from protocols.chunks import CHUNK_BYTES, Digests, chunk_count, list_ref
 from protocols.errors import ArtifactError
 from protocols.pull import Meter, Puller, Sink
 from protocols.sources import artifact_url
@@ -102,6 +102,7 @@ class Courier:
     ) -> None:
         self._store, self._terms, self._make_puller, self._pause = store, terms, puller, pause
         self._free = Free(terms.ration)
+        self._put_off: set[str] = set()
         self._sessions = contextlib.ExitStack()
         self._puller: Puller | None = None
         self._web: Web | None = None
@@ -128,12 +129,22 @@ class Courier:
             ArtifactError: its bytes are others, wherever they come from.
             LinkError: the broker does not give it, nor does any source.
             StoreError: the disk does not take it.
-            WaitError: it must wait for another day.
+            WaitError: it must wait for another day. Until that, or until something else has come
+                that may have chunks in common with it, this is said without a look at disk or
+                network.
         """
+        sha256 = order.ref.sha256
+        if sha256 in self._put_off:
+            self._terms.ration.check_day(min(CHUNK_BYTES, order.ref.size_bytes))
         listed = list_ref(order.ref)
         if listed is not None and not self._store.has(listed):
             self._fetch(Order(listed, order.sources, small=True), (), told)
-        self._fetch(order, donors, told)
+        try:
+            self._fetch(order, donors, told)
+        except WaitError:
+            self._put_off.add(sha256)
+            raise
+        self._put_off.clear()
 
     def _fetch(
         self, order: Order, donors: tuple[ArtifactRef, ...], told: Callable[[], None]
@@ -205,9 +216,7 @@ class Courier:
             self._web = Web(self._terms.ca_file, self._pause)
             self._sessions.callback(self._web.close)
         ref, have = job.order.ref, job.partial.have
-        kib_per_s = self._terms.ration.limits.kib_per_s
-        meter = self._meter(job.order)
-        self._web.fetch(url, ref, have, job.digests, job.take, meter, kib_per_s=kib_per_s)
+        self._web.fetch(url, ref, have, job.digests, job.take, self._meter(job.order))
 
     def _meter(self, order: Order) -> Meter:
         return self._free if order.small else self._terms.ration

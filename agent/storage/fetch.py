@@ -140,7 +140,7 @@ class Fetcher:
         """Fetch one artifact; return whether to go on at once."""
         ref = order.ref
         try:
-            self._store.reserve(one.ref for one in self._wanted)
+            self._reserve(order)
             courier.get(order, self._donors, self._teller(ref))
         except CancelledError:
             return True
@@ -154,7 +154,7 @@ class Fetcher:
             self._post(FetchFailed(ref, str(error)))
             return False
         except (ArtifactError, StoreError) as error:
-            if self._settle(order):
+            if self._settle(order, alone=isinstance(error, ArtifactError)):
                 phase: Literal["rejected", "refused"]
                 phase = "rejected" if isinstance(error, ArtifactError) else "refused"
                 self._post(FetchFailed(ref, str(error), phase))
@@ -162,6 +162,22 @@ class Fetcher:
         if self._settle(order):
             self._post(FetchDone(ref))
         return True
+
+    def _reserve(self, order: Order) -> None:
+        """Take the room of all that is wanted, of one bundle after the other.
+
+        First come, first served; one that does not fit leaves its room to those after it.
+
+        Raises:
+            StoreError: there is none for the bundle that this order belongs to.
+        """
+        wanted = self._wanted
+        for bundle in dict.fromkeys(one.bundle for one in wanted):
+            try:
+                self._store.reserve(one.ref for one in wanted if one.bundle == bundle)
+            except StoreError:
+                if bundle == order.bundle:
+                    raise
 
     def _teller(self, ref: ArtifactRef) -> Callable[[], None]:
         said = time.monotonic()
@@ -174,12 +190,22 @@ class Fetcher:
 
         return tell
 
-    def _settle(self, order: Order, *, last: bool = False) -> bool:
-        """Take an order off the list, or put it last; false if nobody wants it any more."""
+    def _settle(self, order: Order, *, last: bool = False, alone: bool = True) -> bool:
+        """Take an order off the list, or put it last; false if nobody wants it any more.
+
+        Args:
+            order: what is settled.
+            last: put it last.
+            alone: whether the rest of its bundle stays on the list.
+        """
         with self._changed:
             if order not in self._wanted:
                 return False
-            rest = tuple(one for one in self._wanted if one != order)
+            rest = tuple(
+                one
+                for one in self._wanted
+                if one != order and (alone or one.bundle != order.bundle)
+            )
             self._wanted = (*rest, order) if last else rest
             return True
 

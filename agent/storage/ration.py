@@ -49,15 +49,23 @@ class Ration:
             WaitError: not before another day.
         """
         limits = self.limits
-        self._begin_day()
-        if why := used_up(self._spent, limits.mib_per_day, count):
-            raise WaitError(why)
+        self.check_day(count)
         if limits.kib_per_s is not None:
             self._bucket = filled(self._bucket, limits.kib_per_s, self._now())
             if self._bucket.balance_bytes < count:
                 return False
         self.correct(count)
         return True
+
+    def check_day(self, count: int) -> None:
+        """Check that the day has so many bytes left; none are counted.
+
+        Raises:
+            WaitError: it has not.
+        """
+        self._begin_day()
+        if why := used_up(self._spent, self.limits.mib_per_day, count):
+            raise WaitError(why)
 
     def correct(self, count: int) -> None:
         """Count so many bytes more, or fewer, than were asked for."""

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from agent.errors import SourceError
 from protocols.bundle import ArtifactRef
 from protocols.chunks import CHUNK_BYTES, Digests, chunk_count, chunk_length
-from protocols.errors import ArtifactError
+from protocols.errors import ArtifactError, SluiceError
 from protocols.pull import Meter, Sink
 
 log = logging.getLogger("sluice.fetch")
@@ -29,8 +29,6 @@ CHUNK_WITHIN_S = 120.0
 """A server that sends a byte now and then must not hold up those that send more."""
 
 _REDIRECTS = 5
-_CAPPED_S = 10.0
-"""With a bandwidth cap no request asks for more than comes in this time: servers do not wait."""
 _METER_LOOK_S = 0.02
 _DRAIN_BYTES = 64 * 1024
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "sluice-agent"}
@@ -63,7 +61,7 @@ class Web:
             connection.close()
         self._open.clear()
 
-    def fetch(  # noqa: PLR0913 - what a fetch consists of
+    def fetch(
         self,
         url: str,
         ref: ArtifactRef,
@@ -71,18 +69,19 @@ class Web:
         digests: Digests | None,
         take: Sink,
         meter: Meter,
-        *,
-        kib_per_s: float | None = None,
     ) -> None:
         """Fetch every chunk that is not in `have`; `take` puts it there.
+
+        Nothing is asked for that the meter has not granted: what a server sends comes over the
+        air, whether it is read or not.
 
         Raises:
             SourceError: the source does not give all of it; what it gave is kept.
         """
         download = _Download(ref, digests, take, meter, self._pause)
-        most = _range_chunks(kib_per_s)
         try:
-            while wanted := _first_run(ref, have, most):
+            while run := _first_run(ref, have):
+                wanted = download.granted(run)
                 response, url = self._ask(url, ref, wanted)
                 download.read(response, wanted, have)
         except (OSError, ValueError, HTTPException, ArtifactError) as error:
@@ -91,6 +90,8 @@ class Web:
         except BaseException:
             self.close()  # in the middle of an answer
             raise
+        finally:
+            download.give_back()
 
     def _ask(self, url: str, ref: ArtifactRef, wanted: range) -> tuple[HTTPResponse, str]:
         """Ask for a run of chunks; return the answer, and where it came from in the end."""
@@ -140,6 +141,26 @@ class _Download:
     ) -> None:
         self._ref, self._digests, self._take = ref, digests, take
         self._meter, self._pause = meter, pause
+        self._granted: set[int] = set()
+
+    def granted(self, run: range) -> range:
+        """Return the first chunks of a run that may come now, one at least; they are counted.
+
+        With a bandwidth cap that is what the cap gives at once: a server does not wait.
+        """
+        self._grant(run.start)
+        for number in run[1:]:
+            try:
+                if not self._may_take(number):
+                    break
+            except SluiceError:
+                break  # what was granted before comes first
+        return range(run.start, run.start + len(self._granted.intersection(run)))
+
+    def give_back(self) -> None:
+        """Count no longer what was granted and has not come."""
+        self._meter.correct(-sum(chunk_length(self._ref, n) for n in self._granted))
+        self._granted.clear()
 
     def read(self, response: HTTPResponse, wanted: range, have: set[int]) -> None:
         """Take the chunks of an answer that are not here.
@@ -149,6 +170,9 @@ class _Download:
             ArtifactError: a chunk has other bytes.
         """
         for number in _numbers(response, self._ref, wanted):
+            if number not in self._granted:
+                self._grant(number)  # it comes all the same: the server knows no ranges
+            self._granted.remove(number)
             chunk = self._chunk(response, chunk_length(self._ref, number))
             if number in have:
                 continue
@@ -157,9 +181,17 @@ class _Download:
             self._take(number, chunk)
         response.read(1)  # an answer that is read to its end leaves the connection free
 
-    def _chunk(self, response: HTTPResponse, length: int) -> bytes:
-        while not self._meter.may_take(length):
+    def _grant(self, number: int) -> None:
+        while not self._may_take(number):
             self._pause(_METER_LOOK_S)
+
+    def _may_take(self, number: int) -> bool:
+        if not self._meter.may_take(chunk_length(self._ref, number)):
+            return False
+        self._granted.add(number)
+        return True
+
+    def _chunk(self, response: HTTPResponse, length: int) -> bytes:
         parts: list[bytes] = []
         left, by_s = length, time.monotonic() + CHUNK_WITHIN_S
         while left:
@@ -221,20 +253,14 @@ def _moved(url: str, location: str) -> str:
     return there
 
 
-def _first_run(ref: ArtifactRef, have: set[int], most: int) -> range:
-    """Return the first chunks that lie side by side and are not here, at most so many."""
+def _first_run(ref: ArtifactRef, have: set[int]) -> range:
+    """Return the first chunks that lie side by side and are not here, of one request at most."""
     count = chunk_count(ref.size_bytes)
     start = next((n for n in range(count) if n not in have), count)
     stop = start
-    while stop < count and stop not in have and stop - start < most:
+    while stop < count and stop not in have and stop - start < RANGE_CHUNKS:
         stop += 1
     return range(start, stop)
-
-
-def _range_chunks(kib_per_s: float | None) -> int:
-    if kib_per_s is None:
-        return RANGE_CHUNKS
-    return max(1, min(RANGE_CHUNKS, int(kib_per_s * 1024 * _CAPPED_S) // CHUNK_BYTES))
 
 
 def shown(url: str) -> str:

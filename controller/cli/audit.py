@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli import words
 from controller.cli.context import open_home, show_log
 from controller.cli.options import duration_option
 from controller.cli.output import Column, Format, Output, note, print_rows
@@ -66,26 +67,25 @@ def audit(
 
 
 def _read(ctx: typer.Context) -> "list[Recorded]":
-    from controller.audit import read_entry  # noqa: PLC0415
+    from controller.audit import read_trail  # noqa: PLC0415
     from controller.retained import read_retained  # noqa: PLC0415
-    from protocols.errors import SluiceError  # noqa: PLC0415
 
     show_log()
     home = open_home(ctx)
-    keys, topics = home.trust(), home.topics
-    found: list[Recorded] = []
-    wrong: list[str] = []
-    for topic, envelope in read_retained(home, (topics.audit("+"),)).items():
-        name = topics.parse(topic).name
-        try:
-            found.append(read_entry(name, envelope, home.fleet, keys.keys, keys.former))
-        except SluiceError as error:
-            wrong.append(str(error))
-    for words in wrong[:_SHOWN]:
-        note(words, style="yellow")
+    topics = home.topics
+    trail = read_trail(read_retained(home, (topics.audit("+"),)), topics, home.trust())
+    wrong = [why for _, why in sorted(trail.junk.items())]
+    for said in wrong[:_SHOWN]:
+        note(said, style="yellow")
     if len(wrong) > _SHOWN:
         note(f"... and {len(wrong) - _SHOWN} more that nobody trusted vouches for.", "yellow")
-    return sorted(found, key=lambda one: one.entry.id, reverse=True)
+    if trail.misplaced:
+        note(
+            f"Skipped {words.count(len(trail.misplaced), 'message')} on topics that can be of no "
+            "entry.",
+            "yellow",
+        )
+    return sorted(trail.entries.values(), key=lambda one: one.entry.id, reverse=True)
 
 
 def _when(ts: float) -> str:

@@ -57,12 +57,21 @@ def prepare(home: Home, session: Session, intent: Intent, plan_id: str | None) -
     found = prospects(deployment, stored.bundle, fleet, session.bundles)
     if plan is not None:
         _check_unmoved(plan, found, fleet)
+    check_fits(found)
+    return Prepared(deployment, stored, found)
+
+
+def check_fits(found: Sequence[Prospect]) -> None:
+    """Check that a deployment fits on all of its devices; all but the last where not are said.
+
+    Raises:
+        FitError: it does not.
+    """
     unfit = [one.unfit for one in found if one.unfit]
     for line in unfit[:-1]:
         note(line, style="red")
     if unfit:
         raise FitError(unfit[-1])
-    return Prepared(deployment, stored, found)
 
 
 def say_dry_run(found: Prepared, fleet: Fleet, output: Format) -> None:

@@ -177,6 +177,7 @@ def remove_key(
 
     Example: ctl keys remove 24f6ed6acbfe1009 --no-resign
     """
+    _check_place(sign_only, no_resign=no_resign)
     found = _find(open_home(ctx).trust(), key_id)
     said = f"removes {' and '.join(k.role for k in found)} key {found[0].key_id}"
     change = _Change(remove=found, said=said, resigns=not no_resign)
@@ -220,6 +221,7 @@ def rotate_key(
     """
     from controller.signing import load_signer, make_key  # noqa: PLC0415
 
+    _check_place(sign_only, no_resign=no_resign)
     home = open_home(ctx)
     old = load_signer(home, role).public
     path, new = make_key(home, role)
@@ -230,6 +232,15 @@ def rotate_key(
     finally:
         if sign_only is None and new not in home.trust().keys:
             path.unlink()  # nobody will ever trust it
+
+
+def _check_place(sign_only: Path | None, *, no_resign: bool) -> None:
+    """Refuse --no-resign where it would be forgotten: a file does not hold it."""
+    if sign_only is not None and no_resign:
+        raise typer.BadParameter(
+            "--no-resign is for who publishes, a file does not hold it: leave it out with "
+            "--sign-only, and then ctl publish FILE --no-resign"
+        )
 
 
 def _change(
@@ -263,25 +274,32 @@ def publish_keys(
     """Publish a signed key set, after what would lose its word with it has been signed anew.
 
     Raises:
-        TrustError: it is not signed as the keys of now and its own demand.
+        TrustError: it is not signed as the keys of now and its own demand, or the fleet has such a
+            version already.
+        LinkError: not all that is signed anew could be read.
     """
     from controller.cli.signing import documents_to_keep  # noqa: PLC0415
     from controller.signing import retire_keys  # noqa: PLC0415
     from controller.steps import PutSigned  # noqa: PLC0415
-    from controller.trust import keep_keys  # noqa: PLC0415
+    from controller.trust import check_next, keep_keys  # noqa: PLC0415
     from protocols.trust import verify_rotation  # noqa: PLC0415
 
     home = open_home(ctx)
     before = home.trust()
     after = verify_rotation(envelope, before)
-    kept = documents_to_keep(home, before, after, resigns=resigns)
-    _say_kept(kept)
+    shown = documents_to_keep(home, before, after, resigns=resigns)
+    _say_kept(shown)
     _say_bundles(home, before, after)
     if not yes and not _agreed(said):
         note("Nothing was changed.")
         raise typer.Exit(ExitCode.ERROR)
     topic, what = home.topics.keys(after.version), f"key set {after.version}: {said}"
     with open_session(ctx) as session:
+        check_next(session.fleet, after, envelope)
+        # Whoever was asked may have thought for an hour: what has changed meanwhile counts.
+        kept = documents_to_keep(home, before, after, resigns=resigns)
+        if kept != shown:
+            _say_kept(kept)
         session.execute([*kept.steps])
         keep_keys(home, after, envelope)
         session.execute([PutSigned(topic, envelope, what, "keys-changed", f"keys-{after.version}")])

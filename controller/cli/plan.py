@@ -86,7 +86,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
     Example: ctl plan digits -l room=hall --latency 50ms --canary ring=canary
     """
     from controller.cli.intent import Intent, find_bundle  # noqa: PLC0415
-    from controller.cli.plans import facts_of, keep_plan, make_plan  # noqa: PLC0415
+    from controller.cli.plans import facts_of, keep_plan, last_order, make_plan  # noqa: PLC0415
     from controller.cli.previews import prospects  # noqa: PLC0415
     from controller.deployments import deployment_steps  # noqa: PLC0415
 
@@ -106,7 +106,8 @@ def plan(  # noqa: PLR0913 - one parameter an option
         fleet = session.fleet
         deployment = intent.deployment(fleet, stored)
         found = prospects(deployment, stored.bundle, fleet, session.bundles)
-    kept = make_plan(deployment, facts_of(found, fleet))
+    after = last_order(fleet, deployment.bundle.name)
+    kept = make_plan(deployment, facts_of(found, fleet), after)
     deployment = kept.deployment
     steps = deployment_steps(deployment, stored.bundle)
     unfit = any(one.unfit for one in found)

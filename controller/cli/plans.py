@@ -32,27 +32,36 @@ class Plan(Section):
     """A plan as it is kept.
 
     Attributes:
-        id: a digest of the deployment without its name and date, and of the facts.
+        id: a digest of the deployment without its name and date, of the facts, and of `after`.
         deployment: that was planned.
         facts: that the plan rests on.
+        after: the highest order of the cascade's deployments before it, ended ones among them: what
+            was deployed and aborted may be planned again, as another plan.
     """
 
     id: str
     deployment: Deployment
     facts: Facts
+    after: int = 0
 
 
-def make_plan(deployment: Deployment, facts: Facts) -> Plan:
+def make_plan(deployment: Deployment, facts: Facts, after: int) -> Plan:
     """Return the plan of a deployment that is not published yet.
 
     The deployment gets its name from the plan, because its devices' turns follow from its name: so
     they are those that the plan shows.
     """
     intent = deployment.model_dump(mode="json", exclude=_NOT_INTENT)
-    said = json.dumps([intent, facts], sort_keys=True, separators=(",", ":"))
+    said = json.dumps([intent, facts, after], sort_keys=True, separators=(",", ":"))
     plan_id = hashlib.sha256(said.encode()).hexdigest()[:_ID_CHARACTERS]
     name = deployment_id(deployment.bundle, plan_id[:_NONCE_CHARACTERS])
-    return Plan(id=plan_id, deployment=deployment.with_(id=name), facts=facts)
+    return Plan(id=plan_id, deployment=deployment.with_(id=name), facts=facts, after=after)
+
+
+def last_order(fleet: Fleet, cascade: str) -> int:
+    """Return the highest order of a cascade's deployments; 0: it has none."""
+    orders = (d.order for d in fleet.deployments.values() if d.bundle.name == cascade)
+    return max(orders, default=0)
 
 
 def facts_of(found: Iterable[Prospect], fleet: Fleet) -> Facts:
@@ -112,7 +121,7 @@ def read_plan(home: Home, name: str) -> Plan:
         raise HomeError(f"cannot read plan {found[0]}: {error.strerror or error}") from error
     except ValidationError as error:
         raise ControllerError(f"cannot read plan {found[0]}: {explain(error)}") from error
-    if make_plan(plan.deployment, plan.facts).id != plan.id or plan.id != found[0]:
+    if make_plan(plan.deployment, plan.facts, plan.after).id != plan.id or plan.id != found[0]:
         raise ControllerError(f"cannot use plan {found[0]}: {path} was changed; plan anew")
     return plan
 

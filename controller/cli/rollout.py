@@ -32,7 +32,11 @@ Which = Annotated[
 ]
 Target = Annotated[
     str,
-    typer.Argument(metavar="CASCADE|ID", help="As for status.", autocompletion=complete_bundle),
+    typer.Argument(
+        metavar="CASCADE|ID",
+        help="A cascade: the rollout under way, else its latest; or one by its id.",
+        autocompletion=complete_bundle,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Timeout = Annotated[
@@ -163,10 +167,10 @@ def abort(
     Example: ctl rollout abort digits
     """
     from controller.cli.deployment import abort_and_wait  # noqa: PLC0415
-    from controller.rollouts.acts import find  # noqa: PLC0415
+    from controller.rollouts.acts import meant  # noqa: PLC0415
 
     with open_session(ctx, "watch" if dry_run else "deploy") as session:
-        deployment = find(session.fleet, name)
+        deployment = meant(session.fleet, name)
         if dry_run:
             _say_abort(session, deployment)
             return
@@ -191,7 +195,8 @@ def undo(
 ) -> None:
     """Deploy an earlier bundle of a cascade again, everywhere at once, and watch until it runs.
 
-    It goes where the present one is deployed, with the variants, schedule and wishes it had.
+    It goes where the present one is deployed, with the variants, schedule and wishes it had. All
+    deployments of the present bundle are aborted.
 
     Example: ctl rollout undo digits --to digits@3
     """
@@ -205,8 +210,12 @@ def undo(
         if dry_run:
             say_dry_run(back)
             return
-        deployment = publish(session, back)
-        code = watch_to_the_end(session, deployment, back.stored.bundle, timeout_s, output)
+        publish(session, back)
+        codes = [
+            watch_to_the_end(session, deployment, back.stored.bundle, timeout_s, output)
+            for deployment in back.deployments
+        ]
+        code = next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
     raise typer.Exit(code)
 
 

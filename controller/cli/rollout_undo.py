@@ -15,8 +15,8 @@ from controller.cli.previews import prospects
 from controller.deployments import create_deployment, deployment_steps
 from controller.errors import FitError
 from controller.identity import whoami
-from controller.rollouts.acts import undo_target
-from controller.steps import PutDeployment, Step
+from controller.rollouts.acts import undo_places, undo_target, undone_with
+from controller.steps import PutArtifact, PutDeployment, Step
 
 if TYPE_CHECKING:
     from controller.home import Home
@@ -29,14 +29,14 @@ class Undone:
     """An undo that is ready to be published.
 
     Attributes:
-        present: the deployment that is undone.
-        deployment: of the earlier bundle, where the present one is.
+        present: the deployment that is undone, with all others of its bundle.
+        deployments: of the earlier bundle, where any of these is: most often one.
         stored: the earlier bundle.
-        steps: what publishes it.
+        steps: what publishes it, and then ends what is undone, so that it never goes on.
     """
 
     present: "Deployment"
-    deployment: "Deployment"
+    deployments: "list[Deployment]"
     stored: StoredBundle
     steps: list[Step]
 
@@ -66,49 +66,60 @@ def undone(home: "Home", session: "Session", cascade: str, version: int | None) 
     fleet = session.fleet
     present, earlier = undo_target(fleet, cascade, version)
     stored = find_bundle(home, f"{earlier.bundle.name}@{earlier.bundle.version}")
-    deployment = create_deployment(
-        fleet,
-        stored.ref,
-        stored.bundle,
-        nonce=uuid.uuid4().hex[:NONCE_CHARACTERS],
-        now_s=time.time(),
-        devices=present.devices,
-        selector=present.selector,
-        variants=earlier.variants,
-        schedule=earlier.schedule,
-        wishes=earlier.wishes,
-        sources=earlier.sources,
-        by=whoami(),
-    )
+    ended = undone_with(fleet, present)
+    made: list[Deployment] = []
+    for devices, selector in undo_places(fleet, present):
+        deployment = create_deployment(
+            fleet,
+            stored.ref,
+            stored.bundle,
+            nonce=uuid.uuid4().hex[:NONCE_CHARACTERS],
+            now_s=time.time(),
+            devices=devices,
+            selector=selector,
+            variants=earlier.variants,
+            schedule=earlier.schedule,
+            wishes=earlier.wishes,
+            sources=earlier.sources,
+            by=whoami(),
+        )
+        made.append(deployment.with_(order=deployment.order + len(made)))
     unfit = [
         one.unfit
+        for deployment in made
         for one in prospects(deployment, stored.bundle, fleet, session.bundles)
         if one.unfit
     ]
     if unfit:
         raise FitError("; ".join(unfit))
-    steps = [
-        PutDeployment(deployment, "rollout-undone") if isinstance(step, PutDeployment) else step
-        for step in deployment_steps(deployment, stored.bundle)
-    ]
-    return Undone(present, deployment, stored, steps)
+    artifacts = [s for s in deployment_steps(made[0], stored.bundle) if isinstance(s, PutArtifact)]
+    # The new ones first: what was there before both must not rule for a moment.
+    return Undone(
+        present,
+        made,
+        stored,
+        [
+            *artifacts,
+            *(PutDeployment(one, "rollout-undone") for one in made),
+            *(PutDeployment(one.with_(aborted=True), "aborted") for one in ended),
+        ],
+    )
 
 
-def publish(session: "Session", undo: Undone) -> "Deployment":
-    """Publish it; return the new deployment."""
+def publish(session: "Session", undo: Undone) -> None:
+    """Publish it."""
     session.add_bundle(undo.stored.ref, undo.stored.bundle)
     session.execute(undo.steps)
     note(
-        f"{words.ref(undo.deployment.bundle)} comes back in place of "
-        f"{words.ref(undo.present.bundle)}: deployment {undo.deployment.id}."
+        f"{words.ref(undo.stored.ref)} comes back in place of "
+        f"{words.ref(undo.present.bundle)}: {', '.join(one.id for one in undo.deployments)}."
     )
-    return undo.deployment
 
 
 def say_dry_run(undo: Undone) -> None:
     """Say what would be done."""
     note(
-        f"Would deploy {words.ref(undo.deployment.bundle)} again in place of "
+        f"Would deploy {words.ref(undo.stored.ref)} again in place of "
         f"{words.ref(undo.present.bundle)}:"
     )
     for step in undo.steps:

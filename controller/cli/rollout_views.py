@@ -100,6 +100,8 @@ def notes(found: "Overview", now_s: float, *, listened: bool) -> list[str]:
 
 def hints(found: "Overview") -> str:
     """Return the commands that make sense now."""
+    from controller.rollouts.waves import is_held  # noqa: PLC0415
+
     name, rollout = found.deployment.id, found.rollout
     if found.deployment.strategy is None or found.deployment.aborted or rollout is None:
         return ""
@@ -108,7 +110,8 @@ def hints(found: "Overview") -> str:
     if rollout.phase == "stopped":
         return "It rules nowhere any more; a new ctl deploy begins again."
     last = rollout.wave == len(found.waves) - 1
-    verbs = ["resume" if found.deployment.paused else "pause", *([] if last else ["promote"])]
+    stands = found.deployment.paused or is_held(rollout)
+    verbs = ["resume" if stands else "pause", *([] if last else ["promote"])]
     return f"ctl rollout watch|{'|'.join(verbs)}|abort {name}"
 
 

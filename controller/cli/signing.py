@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli import words
+from controller.cli.contents import describe, terms
 from controller.cli.context import open_home, open_session
 from controller.cli.exits import ExitCode
+from controller.cli.keys import NoResign, publish_keys
 from controller.cli.output import Format, Output, note, print_json
 from protocols.errors import MessageError, TrustError
 
@@ -48,7 +50,8 @@ def sign(
     source = Path(what)
     from_catalog = not source.is_file() and "@" in what
     envelope = _from_catalog(home, what) if from_catalog else _read(source)
-    note(describe(envelope))
+    for line in (describe(envelope), *terms(envelope)):
+        note(line)
     if not yes and not _agreed():
         note("Nothing was signed.")
         raise typer.Exit(ExitCode.ERROR)
@@ -65,6 +68,7 @@ def publish(
     ctx: typer.Context,
     file: File,
     *,
+    no_resign: NoResign = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -72,13 +76,15 @@ def publish(
 
     Example: ctl publish digits-deployment.json
     """
-    from controller.cli.keys import publish_keys  # noqa: PLC0415
     from protocols.envelope import BUNDLE, DEPLOYMENT, KEYS, open_unverified  # noqa: PLC0415
 
     envelope = _read(file)
     kind, _ = open_unverified(envelope)
+    if no_resign and kind != KEYS:
+        raise typer.BadParameter(f"--no-resign is for key sets, and {file} holds none")
     if kind == KEYS:
-        publish_keys(ctx, envelope, describe(envelope), output, yes=yes)
+        said = describe(envelope)
+        publish_keys(ctx, envelope, said, output, resigns=not no_resign, yes=yes)
     elif kind == DEPLOYMENT:
         _publish_deployment(ctx, envelope, output)
     elif kind == BUNDLE:
@@ -113,7 +119,7 @@ def documents_to_keep(
             return envelope
         try:
             return load_signer(home, role, after).add_to(envelope)
-        except HomeError:
+        except (HomeError, TrustError):
             return envelope
 
     topics = home.topics
@@ -127,43 +133,6 @@ def documents_to_keep(
     return resign(read_retained(home, filters), before, after, add)
 
 
-def describe(envelope: bytes) -> str:
-    """Say what an envelope holds, whoever has signed it.
-
-    Raises:
-        MessageError: it is none, or holds what nobody signs by hand.
-    """
-    from protocols.bundle import Bundle  # noqa: PLC0415
-    from protocols.desired import Deployment  # noqa: PLC0415
-    from protocols.envelope import (  # noqa: PLC0415
-        BUNDLE,
-        DEPLOYMENT,
-        KEYS,
-        KeySet,
-        open_unverified,
-    )
-
-    kind, body = open_unverified(envelope)
-    if kind == BUNDLE:
-        bundle = Bundle.decode(body)
-        stages = ", ".join(stage.name for stage in bundle.stages)
-        return f"bundle {bundle.name}@{bundle.version}, stages {stages}"
-    if kind == DEPLOYMENT:
-        one = Deployment.decode(body)
-        where = ", ".join(one.devices) or " ".join(f"{k}={v}" for k, v in one.selector.items())
-        verb = "abort of deployment" if one.aborted else "deployment"
-        return (
-            f"{verb} {one.id} of {words.ref(one.bundle)} "
-            f"({one.bundle.artifact.sha256[:12]}) to {where or 'all devices'}, by {one.by}"
-        )
-    if kind == KEYS:
-        keys = KeySet.decode(body)
-        held = ", ".join(f"{key.role} {key.key_id}" for key in keys.keys)
-        need = ", ".join(f"{count} {role}" for role, count in sorted(keys.threshold.items()))
-        return f"key set {keys.version} of fleet {keys.fleet}: {held}; must sign: {need}"
-    raise MessageError(f"cannot sign this: it holds {kind[:80]!r}")
-
-
 def write_envelope(path: Path, envelope: bytes) -> None:
     """Write an envelope into a file, whole or not at all."""
     from controller.trust import write_public  # noqa: PLC0415
@@ -175,7 +144,8 @@ def say_signed(home: "Home", path: Path, envelope: bytes, output: Format) -> boo
     """Say how many have signed; return whether that is enough."""
     left = _missing(home, envelope)
     if output is Format.JSON:
-        print_json({"file": path, "missing": left, "holds": describe(envelope)})
+        said = {"holds": describe(envelope), "terms": terms(envelope)}
+        print_json({"file": path, "missing": left, **said})
     elif left:
         note(f"{path}: {words.count(left, 'signature')} missing; ctl sign {path}", style="yellow")
     else:
@@ -261,7 +231,9 @@ def _check(home: "Home", envelope: bytes, kind: "PayloadType") -> bytes:
 
 def _publish_deployment(ctx: typer.Context, envelope: bytes, output: Format) -> None:
     from controller.catalog import Catalog  # noqa: PLC0415
-    from controller.deployments import named_artifacts  # noqa: PLC0415
+    from controller.cli.deploying import check_fits  # noqa: PLC0415
+    from controller.cli.previews import prospects  # noqa: PLC0415
+    from controller.deployments import check_current, named_artifacts  # noqa: PLC0415
     from controller.steps import PutArtifact, PutSigned  # noqa: PLC0415
     from protocols.desired import Deployment  # noqa: PLC0415
     from protocols.envelope import DEPLOYMENT  # noqa: PLC0415
@@ -274,6 +246,10 @@ def _publish_deployment(ctx: typer.Context, envelope: bytes, output: Format) -> 
     topic = home.topics.deployment(deployment.id)
     act: Act = "aborted" if deployment.aborted else "deployed"
     with open_session(ctx, "deploy") as session:
+        fleet = session.fleet
+        check_current(deployment, fleet)
+        if not deployment.aborted:
+            check_fits(prospects(deployment, bundle, fleet, session.bundles))
         session.add_bundle(deployment.bundle, bundle)
         puts = [PutArtifact(ref, what) for ref, what in named_artifacts(deployment.bundle, bundle)]
         session.execute([*puts, PutSigned(topic, envelope, describe(envelope), act, deployment.id)])

@@ -158,4 +158,8 @@ def _limit(name: str, said: str) -> object:
     if not _NUMBER.fullmatch(said):
         example = "2%" if name in _SHARES else "1.5"
         raise typer.BadParameter(f"{name}={said} is no limit; write {name}={example} or {name}=off")
+    if name in _SHARES and float(said) > 1:
+        raise typer.BadParameter(
+            f"{name}={said} is more than all; write {name}={said}% or {name}={float(said) / 100:g}"
+        )
     return float(said)

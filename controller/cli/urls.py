@@ -31,5 +31,6 @@ def parse_urls(urls: list[str] | None) -> tuple[str, ...]:
         return TypeAdapter(Sources).validate_python(tuple(urls or ()))
     except ValidationError as error:
         raise typer.BadParameter(
-            f"cannot use --url: want http:// or https://, a host and a path: {explain(error)}"
+            "cannot use --url: want http:// or https://, a host without user and password (all "
+            f"devices and the broker would read them), and a path: {explain(error)}"
         ) from error

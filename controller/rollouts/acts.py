@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from controller.errors import ControllerError
-from controller.fleet import Fleet
-from controller.rollouts.waves import is_over, is_under_way, wave_names
+from controller.fleet import Device, Fleet
+from controller.progress import means, reaches
+from controller.rollouts.evidence import goes_on
+from controller.rollouts.waves import is_held, is_over, is_under_way, wave_names
 from controller.steps import PutDeployment
 from protocols.bundle import BundleRef
 from protocols.desired import Deployment
+from protocols.rollout import Selector
 
 _KNOWN = 6
 
@@ -60,6 +63,8 @@ def resume(fleet: Fleet, name: str) -> PutDeployment:
         ControllerError: there is none, it has ended, or nobody holds it.
     """
     deployment = _moving(fleet, name, "resume")
+    if is_held(fleet.rollouts.get(deployment.id)):
+        return PutDeployment(_released(deployment), "rollout-resumed")
     if not deployment.paused:
         raise ControllerError(f"cannot resume {deployment.id}: it is not paused")
     return PutDeployment(deployment.with_(paused=False), "rollout-resumed")
@@ -73,6 +78,8 @@ def promote(fleet: Fleet, name: str) -> PutDeployment:
     """
     deployment = _moving(fleet, name, "promote")
     state = fleet.rollouts.get(deployment.id)
+    if is_held(state):
+        return PutDeployment(_released(deployment), "rollout-promoted")
     wave = state.wave if state is not None else 0
     coming = deployment.promoted - (state.promoted if state is not None else 0)
     names = wave_names(deployment.strategy) if deployment.strategy is not None else ()
@@ -80,13 +87,25 @@ def promote(fleet: Fleet, name: str) -> PutDeployment:
         raise ControllerError(
             f"cannot promote {deployment.id}: it is in its last wave ({names[-1]})"
         )
-    return PutDeployment(
-        deployment.with_(paused=False, promoted=deployment.promoted + 1), "rollout-promoted"
-    )
+    return PutDeployment(_released(deployment), "rollout-promoted")
+
+
+def meant(fleet: Fleet, name: str) -> Deployment:
+    """Return the deployment that a person means to act upon: of a cascade's the one on its way.
+
+    Raises:
+        ControllerError: there is none.
+    """
+    if name in fleet.deployments:
+        return fleet.deployments[name]
+    moving = next((d for d in history(fleet, name) if goes_on(d, fleet)), None)
+    return moving or find(fleet, name)
 
 
 def undo_target(fleet: Fleet, cascade: str, version: int | None) -> tuple[Deployment, Deployment]:
     """Return the deployment that is to be undone, and the earlier one whose bundle comes back.
+
+    Those of the same bundle are undone with it, see `undone_with`.
 
     Args:
         fleet: what is known.
@@ -117,6 +136,58 @@ def undo_target(fleet: Fleet, cascade: str, version: int | None) -> tuple[Deploy
     return present, before[0]
 
 
+def undone_with(fleet: Fleet, present: Deployment) -> list[Deployment]:
+    """Return all deployments of a bundle that hold, the latest first.
+
+    One that brings a device its own schedule is no reason to leave the bundle everywhere else.
+    """
+    found = history(fleet, present.bundle.name)
+    return [d for d in found if d.bundle == present.bundle and not is_over(d, fleet.rollouts)]
+
+
+def undo_places(fleet: Fleet, present: Deployment) -> list[tuple[tuple[str, ...], Selector]]:
+    """Return names and labels of the devices that an undo is for, as few pairs as may be.
+
+    A deployment that shares its devices with other bundles is undone where those do not rule.
+    """
+    wide: dict[frozenset[tuple[str, str]], set[str]] = {}
+    for one in undone_with(fleet, present):
+        names, selector = _place(fleet, one, present)
+        if names is None:
+            continue
+        key = frozenset(selector.items())
+        # No names are all devices: then nothing has to be added.
+        wide[key] = {*names, *wide.get(key, names)} if names and wide.get(key, names) else set()
+    return [
+        (tuple(sorted(names)), dict(key))
+        for key, names in wide.items()
+        if not any(
+            other < key and (not theirs or (names and names <= theirs))
+            for other, theirs in wide.items()
+        )
+    ]
+
+
+def _place(
+    fleet: Fleet, one: Deployment, present: Deployment
+) -> tuple[tuple[str, ...] | None, Selector]:
+    """Return where a deployment is to be undone; None: nowhere, others rule on all of it."""
+    there = [d for _, d in sorted(fleet.devices.items()) if means(one, d)]
+    held = [d.name for d in there if _bundle_on(fleet, d, present) == present.bundle]
+    if one == present or len(held) == len(there):
+        return one.devices, one.selector
+    return tuple(held) or None, {}
+
+
+def _bundle_on(fleet: Fleet, device: Device, present: Deployment) -> BundleRef | None:
+    found = history(fleet, present.bundle.name)
+    return next((d.bundle for d in found if reaches(d, device, fleet.rollouts)), None)
+
+
+def _released(deployment: Deployment) -> Deployment:
+    return deployment.with_(paused=False, promoted=deployment.promoted + 1)
+
+
 def _before_words(earlier: Sequence[Deployment], version: int | None, cascade: str) -> str:
     known = ", ".join(dict.fromkeys(_named(d.bundle) for d in earlier)) or "nothing"
     if version is None:
@@ -126,11 +197,7 @@ def _before_words(earlier: Sequence[Deployment], version: int | None, cascade: s
 
 def _moving(fleet: Fleet, name: str, verb: str) -> Deployment:
     """Return the deployment whose rollout is meant, which must not have ended."""
-    if name in fleet.deployments:
-        deployment = fleet.deployments[name]
-    else:
-        moving = [d for d in history(fleet, name) if is_under_way(d, fleet.rollouts)]
-        deployment = moving[0] if moving else find(fleet, name)
+    deployment = meant(fleet, name)
     if deployment.strategy is None:
         raise ControllerError(
             f"cannot {verb} {deployment.id}: it has no waves, it went everywhere at once; deploy "

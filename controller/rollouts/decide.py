@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import floor
 
 from controller.rollouts.drift import Drift
-from controller.rollouts.waves import ENDED, batch, goal, wave_names
+from controller.rollouts.waves import ENDED, batch, goal, is_held, wave_names
 from protocols.desired import Deployment
 from protocols.rollout import MAX_BASELINES, MAX_FINDINGS, Baseline, Finding, Rollout, Strategy
 
@@ -78,12 +78,13 @@ def decide(
         now_s: Unix time in seconds.
         drift: of the confidences of all devices together.
     """
-    if state.phase in ENDED or deployment.aborted:
+    state = _let_go(deployment, state)
+    if state.phase in ENDED or deployment.aborted or is_held(state):
         return state
     state = _not_ahead(state, now_s)
     reached = [m for m in members if m.place <= state.admitted]
     bad = {m.name for m in reached if m.findings}
-    if drift.finding is not None or len(bad) > floor(strategy.gates.unhealthy * len(reached)):
+    if drift.finding is not None or len(bad) > _tolerated(strategy, len(reached)):
         return _ended(state, "stopped", reached, now_s, drift.finding)
     baselines = _marked(state.baselines, reached, now_s)
     state = state.with_(confidences=dict(drift.windows), baselines=baselines)
@@ -94,11 +95,23 @@ def decide(
     missing = goal(strategy, state.wave, len(members), canaries) - len(reached)
     if missing > 0:
         return _reach(strategy, state, members, missing, now_s)
-    if not any(m.runs for m in reached) or not all(
+    if not any(m.runs and m.online for m in reached) or not all(
         m.runs for m in reached if m.online and m.name not in bad
     ):
         return state.with_(phase="soaking" if state.soaking_s is not None else "reaching")
     return _soak(strategy, state, reached, now_s)
+
+
+def _let_go(deployment: Deployment, state: Rollout) -> Rollout:
+    """Return the state, which waits for a person's word no more if there was one since."""
+    if not is_held(state) or deployment.promoted <= state.promoted:
+        return state
+    return state.with_(phase="reaching", promoted=deployment.promoted, findings=())
+
+
+def _tolerated(strategy: Strategy, reached: int) -> int:
+    """Return how many devices may be unhealthy; 0.29 * 100 is a little less than 29."""
+    return floor(strategy.gates.unhealthy * reached + 1e-9)
 
 
 def _marked(
@@ -180,7 +193,9 @@ def _soak(strategy: Strategy, state: Rollout, reached: Sequence[Member], now_s: 
         }
         return state.with_(phase="soaking", soaking_s=now_s, baselines=baselines)
     soaked_s, state = now_s - state.soaking_s, state.with_(phase="soaking")
-    undecided = any(m.slow and not m.findings for m in reached) or _unheard(state, reached)
+    # One that is gone says no more of whether it is still slow.
+    slow = any(m.slow and m.online and not m.findings for m in reached)
+    undecided = slow or _unheard(state, reached)
     if soaked_s < strategy.soak_s or undecided:
         return state
     if state.wave < len(wave_names(strategy)) - 1:

@@ -14,7 +14,7 @@ from controller.rollouts.gates import (
     is_slow,
     judge,
 )
-from controller.rollouts.waves import admits, is_canary, place
+from controller.rollouts.waves import admits, is_canary, is_under_way, place
 from controller.roster import members as planned_for
 from protocols.bundle import Bundle, Certificate
 from protocols.desired import Deployment, DesiredCascade
@@ -40,6 +40,18 @@ def eligible(deployment: Deployment, fleet: Fleet) -> list[Device]:
         and means(deployment, device)
         and not any(reaches(other, device, fleet.rollouts) for other in later)
     ]
+
+
+def goes_on(deployment: Deployment, fleet: Fleet) -> bool:
+    """Whether a rollout is under way, and may still come to somebody.
+
+    Where later deployments have taken all of its devices over, it never ends, and nobody waits for
+    it any more.
+    """
+    if not is_under_way(deployment, fleet.rollouts):
+        return False
+    meant = any(means(deployment, device) for device in fleet.devices.values())
+    return not meant or bool(eligible(deployment, fleet))
 
 
 def members(
@@ -179,9 +191,16 @@ def _sight(
         before,
         now_s - state.soaking_s if state.soaking_s is not None else 0.0,
         expected,
-        now_s - slow_s if slow_s is not None else 0.0,
+        _heard_for_s(device, slow_s),
         strategy.soak_s,
     )
+
+
+def _heard_for_s(device: Device, since_s: float | None) -> float:
+    """Return for how long a device has been heard since then: time alone proves nothing."""
+    if since_s is None or device.heard_s is None:
+        return 0.0
+    return max(0.0, device.heard_s - since_s)
 
 
 def _not_running(progress: DeviceProgress) -> Finding:

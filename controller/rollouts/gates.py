@@ -44,7 +44,8 @@ class Sight:
         before: how it was.
         soaked_s: since its wave began to soak; 0: it has not.
         expected: escalations per answer that the certificate lets expect; None: it says nothing.
-        slow_for_s: since its p95 was first over the limit, without a break.
+        slow_for_s: from when its p95 was first over the limit until it was last heard, without a
+            break.
         soak_s: how long waves soak.
     """
 

@@ -20,6 +20,7 @@ from controller.rollouts.waves import (
     admits,
     goal,
     is_canary,
+    is_held,
     is_under_way,
     place,
     wave_names,
@@ -196,7 +197,7 @@ def _findings(
     bundle: Bundle | None,
     now_s: float,
 ) -> tuple[Finding, ...]:
-    if rollout is not None and rollout.phase in ENDED:
+    if rollout is not None and (rollout.phase in ENDED or is_held(rollout)):
         return rollout.findings
     bad = {
         one.device: found("bundle", one.device, f"{one.phase}: {one.message}".removesuffix(": "))

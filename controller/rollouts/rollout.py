@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from controller.election import electorate, owner
-from controller.fleet import Fleet
+from controller.fleet import Device, Fleet
+from controller.progress import means, reaches
 from controller.rollouts.decide import begin, decide
 from controller.rollouts.drift import Drift, drift
 from controller.rollouts.evidence import confidences, eligible, members
 from controller.rollouts.gates import found
-from controller.rollouts.waves import has_bundle, is_under_way, place
+from controller.rollouts.waves import has_bundle, is_held, is_under_way, place
 from controller.rollouts.wording import what_changed
 from controller.steps import PutRollout
 from protocols.bundle import Bundle
@@ -16,7 +17,7 @@ from protocols.desired import Deployment
 from protocols.rollout import Rollout
 
 BEGIN_WITHIN_S = 86_400.0
-"""A deployment that nobody has taken up for a day does not begin any more."""
+"""A deployment that nobody has taken up for a day does not begin by itself any more."""
 
 
 def rollout_steps(
@@ -66,7 +67,7 @@ def rollout(
     if strategy is None:
         raise ValueError(f"{deployment.id} has no strategy")
     state = before or _first(deployment, fleet, now_s)
-    if before is None and state.phase == "stopped":
+    if before is None and is_held(state):
         return state.with_(revision=1)
     bundle = bundles[deployment.bundle.artifact.sha256]
     seen = members(deployment, strategy, state, fleet, bundle, now_s)
@@ -83,33 +84,45 @@ def rollout(
 def _first(deployment: Deployment, fleet: Fleet, now_s: float) -> Rollout:
     """Return the state of a rollout that has none: it begins, goes on, or nobody knows.
 
-    An old deployment that no device has may have stopped before its state was lost. That must not
-    begin again by itself.
+    An old deployment that no device has from it may have stopped before its state was lost. That
+    must not begin again by itself, and a new one that took long to be signed must not be lost.
     """
     state = begin(deployment, now_s, _reached_before(deployment, fleet))
     age_s = now_s - deployment.created_ts
     if state.admitted or age_s <= BEGIN_WITHIN_S:
         return state
     message = (
-        f"it was deployed {age_s / 3600:.0f} h ago, no device has it, and nobody knows whether it "
-        "had stopped; deploy again"
+        f"it was made {age_s / 3600:.0f} h ago, no device has it from there, and nobody knows "
+        f"whether it had stopped; ctl rollout resume {deployment.id} lets it begin"
     )
-    return state.with_(phase="stopped", ended_s=now_s, findings=(found("state", None, message),))
+    # Of what a person has said before nothing lets it go: only the next word does.
+    held = state.with_(phase="paused", promoted=deployment.promoted)
+    return held.with_(findings=(found("state", None, message),))
 
 
 def _reached_before(deployment: Deployment, fleet: Fleet) -> float:
     """Return how far a rollout whose state is lost had come, as its devices tell it.
 
     The state may be lost with the broker's disk, or unreadable after its key was taken away; its
-    devices must not fall back for that. Where another deployment has the same bundle, nobody can
-    tell whose they are, and the rollout begins anew.
+    devices must not fall back for that. A device that may have the same bundle from an earlier
+    deployment has it from there: so every one is some deployment's, and none comes too far.
     """
-    others = [d for d in fleet.deployments.values() if d.id != deployment.id]
-    if any(d.bundle == deployment.bundle for d in others):
-        return 0.0
+    earlier = [
+        d
+        for d in fleet.deployments.values()
+        if d.bundle == deployment.bundle and (d.order, d.id) < (deployment.order, deployment.id)
+    ]
     have = [
         place(deployment, device)
         for device in eligible(deployment, fleet)
-        if has_bundle(device, deployment)
+        if has_bundle(device, deployment) and not any(_may_have(d, device, fleet) for d in earlier)
     ]
     return max(have, default=0.0)
+
+
+def _may_have(deployment: Deployment, device: Device, fleet: Fleet) -> bool:
+    """Whether a deployment has reached a device, or may have: its state is lost, too."""
+    lost = is_under_way(deployment, fleet.rollouts) and deployment.id not in fleet.rollouts
+    if lost:
+        return means(deployment, device)
+    return reaches(deployment, device, fleet.rollouts)

@@ -95,6 +95,11 @@ def is_under_way(deployment: Deployment, rollouts: Mapping[str, Rollout]) -> boo
     return found is None or found.phase not in ENDED
 
 
+def is_held(rollout: Rollout | None) -> bool:
+    """Whether a rollout waits for a person's word, since its state may have been lost."""
+    return rollout is not None and rollout.phase == "paused" and bool(rollout.findings)
+
+
 def has_bundle(device: Device, deployment: Deployment) -> bool:
     """Whether a device is told to run a deployment's bundle, or says that it does."""
     told = device.desired.cascades if device.desired is not None else ()

@@ -1,6 +1,6 @@
 """How a rollout reads in a sentence: for logs, events, and whoever watches. Pure."""
 
-from controller.rollouts.waves import wave_names
+from controller.rollouts.waves import is_held, wave_names
 from protocols.desired import Deployment
 from protocols.rollout import Rollout
 
@@ -22,7 +22,8 @@ def what_changed(deployment: Deployment, before: Rollout | None, after: Rollout)
     if after.phase == "completed":
         return f"is completed: {after.reached} devices have it"
     if before is None:
-        return f"begins with {where}"
+        held = is_held(after)
+        return f"is held in {where}: {stop_words(after)}" if held else f"begins with {where}"
     if after.wave != before.wave:
         return f"opens {where}"
     if after.phase != before.phase:
@@ -31,7 +32,7 @@ def what_changed(deployment: Deployment, before: Rollout | None, after: Rollout)
 
 
 def stop_words(rollout: Rollout) -> str:
-    """Return why a rollout has stopped: gates, devices and the first one's figures."""
+    """Return why a rollout has stopped, or is held: gates, devices and the first one's figures."""
     first, devices = rollout.findings[0], _devices(rollout)
     whose = f"{first.device} " if first.device is not None else ""
     said = f"gate {first.gate}: {whose}{first.message}"

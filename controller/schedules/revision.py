@@ -13,7 +13,8 @@ from controller.errors import ControllerError
 from controller.fleet import Device, Fleet
 from controller.planner import base_schedule, outlook, ruling_deployments
 from controller.progress import means, rules
-from controller.rollouts.waves import is_over, is_under_way
+from controller.rollouts.evidence import eligible, goes_on
+from controller.rollouts.waves import is_over
 from controller.steps import PutDeployment
 from protocols.bundle import Bundle
 from protocols.desired import Deployment
@@ -176,9 +177,10 @@ def _check_settled(fleet: Fleet, target: Target) -> None:
     What succeeds it would be everywhere at once, or would take its devices away from it.
     """
     for one in fleet.deployments.values():
-        concerns = one == target.deployment or any(means(one, d) for d in target.devices)
-        same = one.bundle.name == target.cascade
-        if same and concerns and is_under_way(one, fleet.rollouts):
+        if one.bundle.name != target.cascade or not goes_on(one, fleet):
+            continue
+        coming = {device.name for device in eligible(one, fleet)}
+        if one == target.deployment or any(d.name in coming for d in target.devices):
             raise ControllerError(
                 f"cannot change the schedule of {one.id}: its rollout is under way; wait for its "
                 f"end, or ctl rollout abort {one.id}"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from protocols.bundle import ArtifactRef
-from protocols.chunks import chunk_count, with_lists
+from protocols.chunks import CHUNK_BYTES, chunk_count, with_lists
 from protocols.desired import DesiredCascade
+from protocols.device import WRONG_BYTES, ReportedCascade
 from protocols.schedule import Downloads
 from tests.agent.picture import Picture
 from tests.agent.rig import CALM, Rig, one_stage, rigged, small_model, two_stages
@@ -99,8 +100,13 @@ def test_a_day_s_bytes_are_used_up_and_the_device_says_so(rig: Rig, tmp_path: Pa
     rig.start(extra="[fetch]\njitter_s = 0\nmib_per_day = 2\n")
     rig.desire(rig.ship(built))
     rig.wait_event("fetching", "waits: the 2 MiB of this day are used up")
-    waiting = rig.wait_phase("fetching")
-    assert waiting.message.startswith("waits: the 2 MiB of this day are used up")
+
+    def said() -> ReportedCascade | None:
+        cascade = rig.cascade()
+        return cascade if cascade and cascade.message.startswith("waits: the 2 MiB") else None
+
+    waiting = wait_for("the device's word", said)
+    assert waiting.phase == "fetching"
     assert 0 < waiting.fetched_bytes < waiting.total_bytes
     assert rig.stop() == 0
     rig.start(extra="[fetch]\njitter_s = 0\nmib_per_day = 3\n")
@@ -141,3 +147,39 @@ def test_a_full_disk_is_said_and_the_deployment_completes_once_there_is_room(
         full.unlink()
         rig.wait_running(2)
     assert not load.broken
+
+
+def test_what_came_in_part_leaves_for_the_manifest_that_the_disk_has_no_room_for(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "full"
+    monkeypatch.setenv("FULL_DISK", str(full))
+    large, small = two_stages(tmp_path / "two"), one_stage(tmp_path / "one", version=2)
+    rig.start(module="tests.agent.full_disk")
+    wanted = rig.ship(large)
+    clear(rig, with_lists(large.bundle.artifacts))
+    rig.desire(wanted)
+    reserved = max(large.bundle.artifacts, key=lambda ref: ref.size_bytes)
+    partial = rig.state_dir / "partial" / reserved.sha256
+    wait_for("its room", lambda: partial.exists() and partial.stat().st_size)
+    full.write_text("1000000")  # less than what is reserved: there is no room at all
+    rig.desire(rig.ship(small))
+    rig.wait_running(2)
+    assert not partial.exists()
+
+
+def test_wrong_bytes_are_tried_again_by_themselves(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FULL_DISK", str(tmp_path / "never"))  # for its short waits
+    built = two_stages(tmp_path / "built")
+    rig.start(module="tests.agent.full_disk")
+    wanted = rig.ship(built)
+    model = max(built.bundle.artifacts, key=lambda ref: ref.size_bytes)
+    wrong = rig.topics.chunk(model.sha256, 3)
+    rig.link.publish_and_wait(wrong, bytes(CHUNK_BYTES), retain=True)
+    rig.desire(wanted)
+    rejected = rig.wait_phase("rejected")
+    assert rejected.message.startswith(f"{WRONG_BYTES}chunk 3 of {model.sha256[:12]}")
+    rig.put((built.folder / model.sha256).read_bytes(), model)
+    rig.wait_running(1)

@@ -76,6 +76,13 @@ def test_it_becomes_a_configuration_that_works(tmp_path: Path) -> None:
     assert not list(place.glob(".*")), "nothing half-written stays"
 
 
+def test_a_label_may_be_any_text(tmp_path: Path) -> None:
+    labels = {"room": "\U0001f349 \x7f\x85\u2028\t\\"}
+    path = put(a_file(labels=labels), tmp_path / "pi-1.enrol")
+    assert enroll(path, tmp_path / "device") == 0
+    assert config_of(tmp_path / "device").labels == labels
+
+
 def test_a_password_is_in_a_file_of_its_own(tmp_path: Path) -> None:
     place = tmp_path / "device"
     enroll(put(by_password(), tmp_path / "f"), place)

@@ -8,21 +8,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.audit import KEPT, Recorded, keep, new_entry, read_entry, surplus, without_secrets
+from controller.audit import (
+    KEPT,
+    Recorded,
+    Trail,
+    keep,
+    new_entry,
+    read_entry,
+    read_trail,
+    surplus,
+    without_secrets,
+)
 from controller.signing import Signer
-from protocols.audit import AuditEntry
+from protocols.audit import Act, AuditEntry
 from protocols.envelope import generate_key, public_key
 from protocols.errors import MessageError, TrustError
-from tests.controller.world import CONTROLLER, FLEET, KEYS, RELEASE
+from tests.controller.world import CONTROLLER, FLEET, KEYS, RELEASE, TOPICS
 
 STRANGER_KEY = generate_key()
 STRANGER = Signer(public_key(STRANGER_KEY, "release"), STRANGER_KEY)
 
 
-def entry(key_id: str = RELEASE.key_id, now_s: float = 1764000000.5) -> AuditEntry:
+def entry(
+    key_id: str = RELEASE.key_id, now_s: float = 1764000000.5, act: Act = "pinned"
+) -> AuditEntry:
     return new_entry(
-        FLEET, "pinned", "pi-1", "pin on pi-1", by="alice@laptop", key_id=key_id, now_s=now_s
+        FLEET, act, "pi-1", "pin on pi-1", by="alice@laptop", key_id=key_id, now_s=now_s
     )
+
+
+def envelopes(count: int, signer: Signer = RELEASE) -> dict[str, bytes]:
+    """Return entries by topic, made at 0, 1, 2, ... seconds."""
+    made = [entry(signer.key_id, float(second)) for second in range(count)]
+    return {TOPICS.audit(one.id): signer.sign_entry(one) for one in made}
 
 
 @given(raw=st.binary(min_size=32, max_size=64), words=st.text(max_size=30))
@@ -54,15 +72,49 @@ def test_credentials_go_and_digests_are_cut(words: str, shown: str | None) -> No
 def test_ids_sort_by_time_and_the_oldest_are_too_many() -> None:
     ids = [entry(now_s=float(second)).id for second in (5, 900, 2, 1764000000)]
     assert sorted(ids) == [ids[2], ids[0], ids[1], ids[3]]
-    many = {entry(now_s=float(second)).id: b"" for second in range(KEPT + 3)}
-    assert surplus(many) == sorted(many)[:3]
-    assert surplus(dict.fromkeys(ids, b"")) == []
+    held = Recorded(entry())
+    many = {entry(now_s=float(second)).id: held for second in range(KEPT + 3)}
+    assert surplus(Trail(many, {}, ())) == sorted(many)[:3]
+    assert surplus(Trail(dict.fromkeys(ids, held), {}, ())) == []
 
 
-@pytest.mark.parametrize("signer", [RELEASE, CONTROLLER], ids=["release", "controller"])
-def test_whoever_acts_signs_with_the_own_key(signer: Signer) -> None:
-    made = entry(signer.key_id)
-    assert read_entry(made.id, signer.sign_entry(made), FLEET, KEYS.keys, ()) == Recorded(made)
+def test_junk_crowds_no_entry_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.audit.KEPT", 6)
+    good, forged = envelopes(4), envelopes(4, STRANGER)
+    junk = {TOPICS.audit("9999999999999-z"): b"{}", **forged}
+    trail = read_trail({**good, **junk, TOPICS.audit("-x"): b"y"}, TOPICS, KEYS)
+    assert trail.entries.keys() == good.keys()
+    assert trail.junk.keys() == junk.keys()
+    assert trail.misplaced == (TOPICS.audit("-x"),)
+    assert surplus(trail) == [TOPICS.audit("-x"), *sorted(junk)[:3]]
+    assert surplus(read_trail(good, TOPICS, KEYS)) == []
+
+
+@pytest.mark.parametrize(
+    ("act", "mine", "other"),
+    [
+        ("pinned", RELEASE, CONTROLLER),
+        ("keys-changed", RELEASE, CONTROLLER),
+        ("rollout-undone", RELEASE, CONTROLLER),
+        ("rollout-started", CONTROLLER, RELEASE),
+        ("rollout-stopped", CONTROLLER, RELEASE),
+        ("rollout-completed", CONTROLLER, RELEASE),
+    ],
+)
+def test_whoever_acts_signs_with_the_own_key(act: Act, mine: Signer, other: Signer) -> None:
+    made = entry(mine.key_id, act=act)
+    assert read_entry(made.id, mine.sign_entry(made), FLEET, KEYS.keys, ()) == Recorded(made)
+    forged = entry(other.key_id, act=act)
+    with pytest.raises(TrustError, match=f"needs a {mine.public.role} key"):
+        read_entry(forged.id, other.sign_entry(forged), FLEET, KEYS.keys, ())
+
+
+def test_one_key_may_have_both_roles() -> None:
+    both = KEYS.with_(keys=(CONTROLLER.public.with_(role="release"), *KEYS.keys))
+    for act in ("pinned", "rollout-started"):
+        made = entry(CONTROLLER.key_id, act=act)
+        envelope = CONTROLLER.sign_entry(made)
+        assert read_entry(made.id, envelope, FLEET, both.keys, ()) == Recorded(made)
 
 
 def test_what_a_former_key_has_signed_stays_and_is_marked() -> None:

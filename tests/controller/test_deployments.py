@@ -2,6 +2,7 @@ import pytest
 
 from controller.deployments import (
     abort_steps,
+    check_current,
     create_deployment,
     deployment_steps,
     pinned,
@@ -12,8 +13,9 @@ from controller.fleet import Device, Fleet
 from controller.steps import ClearArtifact, PutArtifact, PutDeployment
 from protocols.chunks import with_lists
 from protocols.desired import DesiredCascade, StagePin
+from protocols.rollout import Strategy
 from tests.controller.cascades import Piece, make_bundle, ref_of
-from tests.controller.world import NOW_S, deployment, desired, device, fleet
+from tests.controller.world import NOW_S, deployment, desired, device, fleet, inventory
 
 V1, V2 = make_bundle(), make_bundle(version=2)
 BUNDLES = {ref_of(b).artifact.sha256: b for b in (V1, V2)}
@@ -33,6 +35,17 @@ def test_a_new_deployment_rules_over_all_before() -> None:
 
     assert (made.id, made.order, made.created_ts) == ("digits-v2-7f3a", 8, NOW_S)
     assert (made.fleet, made.selector, len(made.by)) == ("test", {"room": "1"}, 128)
+
+
+def test_a_canary_must_be_a_member() -> None:
+    labels = {"ring": "canary"}
+    found = fleet(
+        device("pi-1", inventory=inventory("pi-1", labels=labels), standing="pending"),
+        device("pi-2", inventory=inventory("pi-2")),
+    )
+    waves = Strategy(canary=labels)
+    with pytest.raises(ControllerError, match="none of its 1 devices of fleet test is a canary"):
+        create_deployment(found, ref_of(V1), V1, nonce="a", now_s=0.0, strategy=waves)
 
 
 def test_a_long_name_still_makes_an_id() -> None:
@@ -142,3 +155,20 @@ def test_unpinning_leaves_the_others() -> None:
 def test_pins_name_what_is_there(name: str, pin: StagePin, said: str) -> None:
     with pytest.raises(ControllerError, match=said):
         pinned(fleet(running()), name, [pin])
+
+
+def test_what_others_have_signed_meanwhile_may_be_out_of_date() -> None:
+    made = deployment(ref_of(V1), 7)
+    other = make_bundle(name="other")
+    check_current(made, fleet(deployments=[deployment(ref_of(V2), 6)]))
+    check_current(made, fleet(deployments=[deployment(ref_of(other), 9)]))
+    check_current(made, fleet(deployments=[deployment(ref_of(V2), 7, aborted=True)]))
+    check_current(made, fleet(deployments=[made]))
+    for there, why in (
+        (deployment(ref_of(V2), 7), "it was superseded meanwhile, by digits-v2-7"),
+        (made.with_(aborted=True), "it was aborted meanwhile"),
+        (made.with_(paused=True), "it was changed there meanwhile"),
+    ):
+        with pytest.raises(ControllerError, match=f"^cannot publish digits-v1-7: .*{why}"):
+            check_current(made, fleet(deployments=[there]))
+    check_current(made.with_(aborted=True), fleet(deployments=[made.with_(paused=True)]))

@@ -9,11 +9,12 @@ import pytest
 
 from controller.deployments import named_artifacts
 from controller.home import Home
-from controller.shipping import Shipper
+from controller.library import keep_artifact
+from controller.shipping import WINDOW_CHUNKS, Shipper
 from controller.signing import generate_keys
 from controller.steps import PutArtifact
-from protocols.bundle import Bundle
-from protocols.chunks import chunk_count, list_ref
+from protocols.bundle import ArtifactRef, Bundle
+from protocols.chunks import CHUNK_BYTES, artifact_ref, chunk_count, list_ref
 from protocols.link import Broker, Link
 from protocols.packing import sent_bytes
 from protocols.pull import Puller, pull_bytes
@@ -91,3 +92,59 @@ def test_what_is_cleared_is_gone_and_told(home: Home) -> None:
         time.sleep(0.2)
         assert ship.clear_what_is_there(refs[:3]) == ()
         assert ship.clear_what_is_there(refs) == tuple(refs[3:])
+
+
+def test_what_ctrl_c_has_cut_short_is_taken_off_again(home: Home) -> None:
+    content = b"".join(bytes([n]) * CHUNK_BYTES for n in range(40))
+    ref = artifact_ref(content)
+    keep_artifact(home, ref, content)
+
+    def press(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    with shipper(home) as ship:
+        with pytest.raises(KeyboardInterrupt):
+            ship.put([PutArtifact(ref, "a model")], press)
+        for number in (0, 7, WINDOW_CHUNKS - 1):
+            assert not _is_there(home, ref, number)
+        assert ship.put([PutArtifact(ref, "a model")]) == len(content)
+
+
+def test_what_an_interrupted_clearing_has_left_is_found_and_missed(home: Home) -> None:
+    class Cut(Link):
+        left = 10
+
+        def publish(
+            self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        ) -> None:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            super().publish(topic, payload, qos=qos, retain=retain)
+
+    content = b"".join(bytes([n]) * CHUNK_BYTES for n in range(20))
+    ref = artifact_ref(content)
+    keep_artifact(home, ref, content)
+    step = PutArtifact(ref, "a model")
+
+    def clear_in_part() -> None:
+        link = Cut(home.broker, "cut", lambda *_: None)
+        link.start()
+        with pytest.raises(KeyboardInterrupt):
+            Shipper(home, link).clear(ref)
+        link.publish_and_wait("flush", b"")
+        link.stop()
+
+    with shipper(home) as ship:
+        ship.put([step])
+        clear_in_part()
+        assert ship.put([step]) == len(content), "it does not count as there"
+        clear_in_part()
+        assert ship.clear_what_is_there([ref]) == (ref,), "what is left is found"
+    assert not _is_there(home, ref, 0)
+
+
+def _is_there(home: Home, ref: ArtifactRef, number: int) -> bool:
+    with Puller(home.broker, home.topics, "reader") as puller:
+        return bool(puller.look([(ref.sha256, number)], 0.1))

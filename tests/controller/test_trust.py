@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from controller.errors import HomeError
-from controller.fleet import Device
+from controller.fleet import Device, Fleet
 from controller.planner import PlannerPolicy, is_expiring, plan
 from controller.resign import distrusted, resign
 from controller.signing import Signer, load_signer, make_key, retire_keys
 from controller.steps import NotPlanned, PutDesired
-from controller.trust import chain, keep_keys, successor
+from controller.trust import chain, check_next, keep_keys, successor
 from protocols.desired import DesiredCascade, Pins, StagePin
 from protocols.envelope import (
     DEPLOYMENT,
@@ -90,6 +90,31 @@ def test_documents_are_signed_anew_and_good_under_both() -> None:
     assert nobody.lost == (TOPIC, world.TOPICS.device("pi", "pins"))
 
 
+def test_keys_long_gone_do_not_crowd_new_ones_out() -> None:
+    gone = [generate_key() for _ in range(15)]
+    full = sign(DEPLOYED, DEPLOYMENT, [world.RELEASE_KEY, *gone]).encode()
+    kept = resign({TOPIC: full}, world.KEYS, AFTER, adding(NEW))
+    assert kept.lost == ()
+    (step,) = kept.steps
+    signers = [one.keyid for one in Envelope.decode(step.envelope).signatures]
+    assert signers == [world.RELEASE.key_id, NEW.key_id]
+    for keys in (world.KEYS, AFTER):
+        assert verify(step.envelope, DEPLOYMENT, keys) == DEPLOYED.encode()
+
+
+def test_a_version_is_made_once() -> None:
+    envelope = sign(AFTER, KEYS, [world.RELEASE_KEY, NEW_KEY]).encode()
+    fleet = Fleet(world.TOPICS, world.KEYS)
+    check_next(fleet, AFTER, envelope)
+    fleet.key_sets[AFTER.version] = envelope
+    check_next(fleet, AFTER, envelope)
+    fleet.key_sets[AFTER.version] = b"another"
+    with pytest.raises(TrustError, match=r"^cannot publish key set 1: the fleet has version 1 alr"):
+        check_next(fleet, AFTER, envelope)
+    with pytest.raises(TrustError, match="this home follows it now"):
+        check_next(Fleet(world.TOPICS, AFTER), AFTER, envelope)
+
+
 def test_bundles_that_lose_their_word_are_named() -> None:
     old, both = (
         world.RELEASE.sign_bundle(BUNDLE),
@@ -112,6 +137,10 @@ def test_a_home_follows_and_never_goes_back(tmp_path: Path) -> None:
     assert chain(home) == {1: envelope}
     keep_keys(home, before, b"an older one")
     assert home.trust() == after
+    with pytest.raises(HomeError, match=r"^cannot keep key set 1: .*another one of that version"):
+        keep_keys(home, new, b"another")
+    keep_keys(home, new, envelope)
+    assert chain(home)[1] == envelope
     assert retire_keys(home, after) == [home.keys_dir / "release.key"]
     assert load_signer(home, "release").public == public
     assert retire_keys(home, after) == []

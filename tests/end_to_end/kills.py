@@ -25,8 +25,8 @@ Where = Literal["before the fetch", "in the fetch", "after the fetch", "after th
 LOG_EVERY_CHUNK = "log_type debug\n"
 """For mosquitto's configuration: it then says of every chunk to whom it was sent."""
 
-_CHUNKS = 120
-"""Of somewhat more that a version of `heavy` has."""
+_CHUNKS = 60
+"""Of a few more that a version of `heavy` has."""
 
 _SENT = re.compile(
     r"Sending PUBLISH to (\S+) \(d\d, q\d, r1, m\d+, '\S+/artifacts/([0-9a-f]{64})/(\d+)', "
@@ -54,10 +54,10 @@ class Kill:
 
 
 def heavy(folder: Path, version: int) -> Built:
-    """Return a bundle of 8 MiB whose bytes are all other than those of every other version's."""
+    """Return a bundle of 4 MiB whose bytes are all other than those of every other version's."""
     folder.mkdir()
     small = Piece("small", small_model(version), metric="max_prob", threshold=1.5)
-    layers = random_layers(FEATURES, 1024, 1024, 1024, CLASSES, seed=version)
+    layers = random_layers(FEATURES, 1024, 1024, CLASSES, seed=version)
     large = Piece("large", classifier(layers))
     return build(folder, [small, large], samples(4, FEATURES), version=version)
 

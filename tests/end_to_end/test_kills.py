@@ -9,7 +9,7 @@ from tests.agent.rig import rigged
 from tests.brokers import running_broker
 from tests.end_to_end.kills import LOG_EVERY_CHUNK, Killer, faults
 
-KILLS = 4
+KILLS = 3
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="counts chunks in mosquitto's log")

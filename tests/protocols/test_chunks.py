@@ -24,7 +24,7 @@ from protocols.chunks import (
     list_ref,
     listed_ref,
 )
-from protocols.errors import ArtifactError
+from protocols.errors import ArtifactError, SluiceError
 
 sizes = st.integers(1, 12 * CHUNK_BYTES) | st.sampled_from(
     [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 * CHUNK_BYTES]
@@ -85,6 +85,28 @@ def test_a_window_asks_for_no_more_than_it_may() -> None:
     assert window.ask(may) == (0, 1)
     assert not window.done
     assert window.ask() == (2, 3, 4, 5, 6, 7)
+
+
+def test_an_error_while_something_is_waited_for_comes_after_it() -> None:
+    window = Window(sized(20 * CHUNK_BYTES))
+    left = 2
+
+    def may(_count: int) -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise SluiceError("waits: another day")
+        return True
+
+    assert window.ask(may) == (0, 1), "what was granted is asked for"
+    assert window.ask(may) == ()
+    window.take(1)
+    assert window.ask(may) == ()
+    window.take(0)
+    with pytest.raises(SluiceError, match="another day"):
+        window.ask(may)
+    assert window.waiting == frozenset()
+    assert window.ask()[0] == 2, "nothing is lost"
 
 
 @given(sizes)

@@ -100,7 +100,7 @@ def test_a_bomb_is_refused_without_being_unpacked(bomb: bytes) -> None:
     [b"\0" + bytes(9), b"\x09abc", b"\1nonsense", b"\2nonsense", b"\3nonsense", b"\3", b"\1"],
 )
 def test_nonsense_is_refused(payload: bytes) -> None:
-    with pytest.raises(ArtifactError, match=r"^cannot take chunk 0 of 000000000000: "):
+    with pytest.raises(ArtifactError, match=r"^cannot accept chunk 0 of 000000000000: "):
         unpack(payload, ref_of(CHUNK_BYTES), 0)
 
 
@@ -112,6 +112,6 @@ def test_whatever_comes_is_a_chunk_or_an_error(payload: bytes, method: int) -> N
 
 @pytest.mark.parametrize("length", [0, 11, CHUNK_BYTES])
 def test_a_payload_longer_than_its_chunk_is_an_error(length: int) -> None:
-    why = rf"^cannot take chunk 1 of 000000000000: {length} bytes, 10 expected$"
+    why = rf"^cannot accept chunk 1 of 000000000000: {length} bytes, 10 expected$"
     with pytest.raises(ArtifactError, match=why):
         unpack(bytes(length), ref_of(CHUNK_BYTES + 10), 1)

@@ -18,6 +18,7 @@ BUNDLE = BundleRef(name="digits", version=1, artifact=ArtifactRef(sha256="0" * 6
         ("https://cdn.example", f"https://cdn.example/{NAME}"),
         ("http://10.0.0.1:8080/{sha256}.bin?v=1", f"http://10.0.0.1:8080/{NAME}.bin?v=1"),
         ("https://h/{sha256}/{sha256}", f"https://h/{NAME}/{NAME}"),
+        ("https://h/a@b/?c=@", f"https://h/a@b/?c=@/{NAME}"),
     ],
 )
 def test_every_artifact_has_an_url_in_a_source(source: str, url: str) -> None:
@@ -27,7 +28,16 @@ def test_every_artifact_has_an_url_in_a_source(source: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["", "cdn.example/x", "file:///etc/passwd", "ftp://host/x", "https:///x", "http://h/a b"],
+    [
+        "",
+        "cdn.example/x",
+        "file:///etc/passwd",
+        "ftp://host/x",
+        "https:///x",
+        "http://h/a b",
+        "https://user:secret@host/x",
+        "https://user@host",
+    ],
 )
 def test_what_is_no_url_is_no_source(source: str) -> None:
     with pytest.raises(ValueError, match="sources"):

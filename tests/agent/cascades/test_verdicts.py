@@ -13,7 +13,7 @@ def test_a_new_generation_tries_again_but_not_too_often() -> None:
     assert verdicts.now == {}
 
 
-def test_what_has_served_here_or_failed_on_the_disk_is_tried_again_by_itself() -> None:
+def test_what_has_served_here_or_could_not_be_had_is_tried_again_by_itself() -> None:
     verdicts = Verdicts()
     verdicts.reject("new", "why", 0.0, proven=False)
     verdicts.reject("old", "why", 0.0, proven=True)
@@ -22,4 +22,4 @@ def test_what_has_served_here_or_failed_on_the_disk_is_tried_again_by_itself() -
     verdicts.expire(PASSES_AFTER_S - 1)
     assert set(verdicts.now) == {"new", "old", "disk", "bytes"}
     verdicts.expire(PASSES_AFTER_S)
-    assert set(verdicts.now) == {"new", "bytes"}
+    assert set(verdicts.now) == {"new"}

@@ -1,5 +1,9 @@
 """Memory pressure inside a runner: loads that are refused, unloads that wait for nobody."""
 
+import contextlib
+import gc
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,11 +12,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.runner import blackbox
 from agent.runner.admission import RefusedError
-from agent.runner.control import CascadePlan, Residence
+from agent.runner.blackbox import BlackBox
+from agent.runner.channel import Channel
+from agent.runner.control import (
+    FROM_RUNNER,
+    Apply,
+    Assign,
+    CascadePlan,
+    Ready,
+    Residence,
+    StageChanged,
+)
 from agent.runner.jobs import Job, StageError
+from agent.runner.process import Runner
+from agent.runner.room import Room
 from agent.runner.stages import StageSlot
 from agent.runner.walk import Answer
+from protocols.inference.tensors import from_sample
+from tests.agent.picture import Picture
 from tests.agent.runner.cascades import Built, Piece, build
 from tests.agent.runner.harness import wait_for
 from tests.agent.runner.test_serving import LARGE, OUT, SMALL, Running, X
@@ -64,6 +83,42 @@ def planned(
         one_at_a_time=alone,
         memory_floor_percent=FLOOR_PERCENT,
     )
+
+
+@contextlib.contextmanager
+def running_here(built: Built) -> Iterator[tuple[Runner, list[tuple[str, str, str]]]]:
+    """Start a runner in this process; yield it and what becomes of its stages, with the cause."""
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    fd = blackbox.create()
+    runner = Runner(theirs, [], BlackBox(fd), Room(Picture(built.folder / "machine").root))
+    os.close(fd)
+    heard: list[tuple[str, str, str]] = []
+    ready = threading.Event()
+
+    def hear() -> None:
+        while (received := ours.receive()) is not None:
+            message = FROM_RUNNER.validate_json(received[0])
+            if isinstance(message, StageChanged):
+                heard.append((message.change, message.stage, message.cause))
+            elif isinstance(message, Ready):
+                ready.set()
+
+    hearing = threading.Thread(target=hear, daemon=True)
+    serving = threading.Thread(target=runner.run, daemon=True)
+    for thread in (hearing, serving):
+        thread.start()
+    ours.send(Assign(assignments=(built.assignment(),), plans=(planned(built),)))
+    assert ready.wait(WITHIN_S)
+    gc.unfreeze()
+    try:
+        yield runner, heard
+        runner._obey(Apply(plans=(planned(built, OUT, OUT),), cause="over"), [])
+        wait_for("nothing is loaded", lambda: ("unloaded", "small", "over") in heard)
+    finally:
+        ours.close()
+        for thread in (hearing, serving):
+            thread.join(WITHIN_S)
+        theirs.close()
 
 
 # --- loads
@@ -140,6 +195,57 @@ def test_two_crews_need_room_for_two(pressed: Pressed) -> None:
     assert pressed.slot(0).berth.due_s is None
 
 
+def retuning(built: Built, *, declared_mib: float = 100.0) -> Pressed:
+    """Return a cascade whose second stage, on demand, is loaded and of some size."""
+    running = Pressed(built, planned(built, "resident", DEMAND))
+    assert running.kinds() == {(1, False)}
+    berth = running.slot(1).berth
+    berth.loaded_mib = berth._worker_mib = declared_mib
+    running.events.clear()
+    return running
+
+
+def test_without_room_for_two_crews_a_stage_on_demand_leaves_and_comes_back(built: Built) -> None:
+    running = retuning(built)
+    running.memory(150)  # a second crew would leave 50 MiB: 4.9 %
+    running.apply(planned(built, "resident", DEMAND, nice=5), "C1")
+    assert running.changes() == [("threads", "small"), ("unloaded", "large")]
+    assert running.events[-1].cause == "comes back with 1 threads; C1"
+    running.memory(250)  # its own are back
+    assert running.kinds() == {(1, False)}  # at once: it counts as no failure
+    crew = running.slot(1)._crew
+    assert crew is not None
+    assert crew.setting.nice == 5
+    running.close()
+
+
+@pytest.mark.parametrize("idle_unload_s", [None, 60.0])
+def test_what_could_not_come_back_stays_and_is_retuned_once_there_is_room(
+    built: Built, idle_unload_s: float | None
+) -> None:
+    running = retuning(built)
+    running.memory(60)  # its 100 MiB given back and taken again would leave 60: 5.9 %
+    running.slot(0).berth.loaded_mib = running.slot(0).berth._worker_mib = 0.0
+    wanted = planned(built, "resident", DEMAND).with_(idle_unload_s=idle_unload_s)
+    large = wanted.stages[1].with_(nice=5)
+    running.apply(wanted.with_(stages=(wanted.stages[0], large)), "C1")
+    assert running.changes() == [("failed", "large")]
+    assert running.loaded() == ["small", "large"]
+    due_s = running.slot(1).berth.due_s
+    assert due_s is not None
+    assert running.cascade.tidy(due_s - 1.0) == due_s
+    again_s = running.cascade.tidy(due_s)
+    assert again_s is not None
+    assert due_s < again_s < due_s + 60.0
+    assert len(running.events) == 1  # that there is still no room has been said
+    running.memory(800)
+    running.cascade.tidy(again_s)
+    assert running.changes()[1:] == [("threads", "large")]
+    assert running.events[-1].cause == "C1; nice 0 -> 5"
+    assert running.kinds() == {(1, False)}
+    running.close()
+
+
 def test_a_cascade_that_starts_without_room_serves_when_there_is_some(built: Built) -> None:
     running = Pressed(built, planned(built).with_(memory_floor_percent=99.0))
     assert running.loaded() == []
@@ -188,6 +294,24 @@ def test_a_crew_that_was_dismissed_before_it_is_replaced_keeps_nobody(pressed: P
     giving.join(WITHIN_S)
     assert not giving.is_alive()
     assert pressed.loaded() == ["small"]
+
+
+def test_what_has_to_go_waits_for_no_request_of_a_stage_that_stays(built: Built) -> None:
+    """The mover lets a request out of one stage when a plan takes another one away."""
+    with running_here(built) as (runner, heard):
+        residency = runner._cascades["digits"]._residency
+        small, large = residency.slots
+        assert small is not None
+        assert large is not None
+        with residency.using(0) as crew:
+            runner._obey(Apply(plans=(planned(built, nice=1),), cause="C1"), [])
+            wait_for("it lets requests out", lambda: small._leaving is crew)
+            runner._obey(Apply(plans=(planned(built, "resident", OUT),), cause="R3"), [])
+            wait_for("the bytes are back", lambda: ("unloaded", "large", "R3") in heard)
+            assert small._leaving is crew  # the mover still waits
+            assert not large.loaded
+            assert crew.answer([[from_sample(X[0], built.bundle.input, *small.variant.inputs)]])
+        wait_for("both are done", lambda: small.loaded and small._leaving is None)
 
 
 def test_who_was_taken_away_and_given_back_at_once_is_loaded_anew(pressed: Pressed) -> None:
@@ -261,9 +385,13 @@ def test_whatever_is_taken_away_every_request_ends_and_no_answer_is_wrong(built:
         if number % len(plans) == 0:
             order = shuffled.permutation(len(plans))
         running.cascade.set_plan(plans[order[number % len(plans)]], "test")
+        freeing = threading.Thread(target=running.cascade.free)
+        freeing.start()
         if number % 3:  # as the mover does, who may be behind
             running.cascade.shrink()
             running.cascade.grow()
+        freeing.join(WITHIN_S)
+        assert not freeing.is_alive()
         asking.wait_for_more()
     running.apply(planned(built))
     wait_for("whole answers at the end", lambda: asking.ends[-8:].count("whole") == 8)

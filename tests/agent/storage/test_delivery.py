@@ -1,7 +1,9 @@
 """Delivery whole: chunk lists, copies, sources, limits and full disks, over a real broker."""
 
+import contextlib
 import os
 import queue
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import TypeVar
 
 import pytest
 
+from agent.errors import WaitError
 from agent.inbox import FetchDone, FetchFailed, FetchProgress, FetchWaits
 from agent.storage.allowance import Limits, Order
 from agent.storage.artifacts import ArtifactStore
-from agent.storage.download import Terms
+from agent.storage.download import Courier, Terms
 from agent.storage.fetch import Fetcher
 from agent.storage.files import Disk
 from agent.storage.ration import Ration
@@ -27,6 +30,7 @@ from protocols.chunks import (
 )
 from protocols.link import Broker, Link
 from protocols.packing import payload_of
+from protocols.pull import Puller
 from protocols.topics import Topics
 from tests.agent.storage.full import FullDisk
 from tests.brokers import running_broker
@@ -303,7 +307,7 @@ def test_another_file_at_an_url_without_a_list_is_fetched_from_the_broker(
 def test_a_day_that_is_used_up_is_said_and_the_rest_comes_another_day(
     tmp_path: Path, url: str, shelf: Shelf, rooms: list[Room]
 ) -> None:
-    del shelf
+    ref = shelf.put_listed(os.urandom(4 * CHUNK_BYTES))  # does not pack
     earlier = Ration(tmp_path / "downloads.json")
     earlier.limits = Limits(mib_per_day=1)
     earlier.correct((1 << 20) - 2 * CHUNK_BYTES)
@@ -311,11 +315,53 @@ def test_a_day_that_is_used_up_is_said_and_the_rest_comes_another_day(
     room = Room(tmp_path, url)
     rooms.append(room)
     room.fetcher.limit(Limits(mib_per_day=1))
-    room.want(REF)
+    room.want(ref)
     waits = room.next(FetchWaits)
     assert waits.message.startswith("waits: the 1 MiB of this day are used up")
     room.fetcher.limit(Limits())
-    assert room.next(FetchDone).ref == REF
+    assert room.next(FetchDone).ref == ref
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+def test_a_day_s_bytes_are_used_to_the_last_chunk_and_no_more_are_asked_for(
+    tmp_path: Path, url: str, shelf: Shelf, static: Static, *, by_url: bool
+) -> None:
+    class Opened(Disk):
+        count = 0
+
+        def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+            self.count += 1
+            return super().open(path, flags, mode)
+
+    content = os.urandom(20 * CHUNK_BYTES)  # does not pack
+    ref = shelf.put_listed(content)
+    if by_url:
+        shelf.clear(ref, *range(20))
+        static.put(ref.sha256, content)
+    disk, order = Opened(), Order(ref, (static.url,) if by_url else ())
+    store, ration = ArtifactStore(tmp_path, disk), Ration(tmp_path / "downloads.json")
+    ration.limits = Limits(mib_per_day=0.25)
+    with contextlib.closing(
+        Courier(
+            store,
+            Terms(ration, give_up_s=2.0),
+            lambda: Puller(Broker.parse(url), TOPICS, "pi"),
+            lambda _: None,
+        )
+    ) as courier:
+        with pytest.raises(WaitError, match=r"^waits: the 0.25 MiB of this day are used up"):
+            courier.get(order)
+        fetched = store.fetched_bytes(ref)
+        assert fetched == 3 * CHUNK_BYTES, "the list is counted, so a fourth is too much"
+        opened, asked = disk.count, list(static.asked)
+        assert static.bytes_asked == (fetched + 20 * 32 if by_url else 0)
+        for _ in range(3):
+            with pytest.raises(WaitError):
+                courier.get(order)
+        assert (disk.count, static.asked) == (opened, asked), "neither disk nor network"
+        ration.limits = Limits()
+        courier.get(order)
+    assert store.read(ref) == content
 
 
 def test_a_cap_is_kept(room: Room, shelf: Shelf) -> None:
@@ -336,6 +382,36 @@ def test_room_is_taken_before_the_first_byte(room: Room, shelf: Shelf) -> None:
     assert partial.stat().st_blocks * 512 >= len(CONTENT)
     assert room.store.fetched_bytes(REF) == 0
     room.store.check_room([REF], "what is reserved")
+
+
+def test_where_two_bundles_fit_alone_and_not_together_the_first_gets_the_room(
+    room: Room, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare, size = 4 << 20, 4 * CHUNK_BYTES
+    free = shutil.disk_usage(room.folder)._replace(free=spare + 3 * size)
+
+    def usage(folder: Path) -> object:
+        blocks = sum(path.stat().st_blocks for path in folder.parent.glob("partial/*"))
+        came = sum(path.stat().st_blocks for path in folder.iterdir())
+        return free._replace(free=free.free - 512 * (blocks + came))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    one, two, three, four = (artifact_ref(bytes([n]) * size) for n in range(4))
+    for n, ref in enumerate((one, two, three, four)):
+        if ref != one:  # of the first bundle one artifact does not come for long
+            shelf.put(bytes([n]) * size, ref)
+    first = (Order(one, bundle="first"), Order(two, bundle="first"))
+    room.fetcher.want((*first, Order(three, bundle="second"), Order(four, bundle="second")))
+    assert room.next(FetchFailed).phase is None, "silence"
+    assert room.next(FetchDone).ref == two
+    refused = room.next(FetchFailed)
+    assert (refused.ref, refused.phase) == (three, "refused")
+    assert "needs 0.5 MiB" in refused.message
+    shelf.put(bytes([0]) * size, one)
+    while (message := room.said.get(timeout=20)) != FetchDone(one):
+        assert isinstance(message, FetchFailed | FetchProgress)
+        assert message.ref == one, "nothing else of the second bundle is tried"
+    assert not (room.folder / "partial" / four.sha256).exists()
 
 
 def _acts(folder: Path, url: str, rooms: list[Room]) -> list[str]:

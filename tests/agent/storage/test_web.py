@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import SourceError
+from agent.errors import SourceError, WaitError
 from agent.storage.web import RANGE_CHUNKS, Web, shown
 from controller.enrolment.authority import create_authority, issue_server
 from protocols.bundle import ArtifactRef
@@ -37,6 +37,20 @@ def static() -> Iterator[Static]:
         yield static
 
 
+class Counting:
+    """A meter that grants everything."""
+
+    def __init__(self) -> None:
+        self.count = self.asked = 0
+
+    def may_take(self, count: int) -> bool:
+        self.count += count
+        return True
+
+    def correct(self, count: int) -> None:
+        self.count += count
+
+
 class Fetch:
     """One fetch, and what came of it."""
 
@@ -53,9 +67,8 @@ class Fetch:
         digests: Digests | None = DIGESTS,
         *,
         meter: Meter = UNMETERED,
-        kib_per_s: float | None = None,
     ) -> None:
-        self.web.fetch(url, ref, self.have, digests, self._take, meter, kib_per_s=kib_per_s)
+        self.web.fetch(url, ref, self.have, digests, self._take, meter)
 
     def _take(self, number: int, chunk: bytes) -> None:
         assert number not in self.have, "a chunk twice"
@@ -97,10 +110,49 @@ def test_a_large_artifact_takes_few_requests(static: Static) -> None:
 
 
 def test_with_a_cap_less_is_asked_for_at_a_time(static: Static) -> None:
-    fetch = Fetch()
-    fetch.run(url_of(static), kib_per_s=20)
+    class Dripping(Counting):
+        """Grants three chunks, then refuses once."""
+
+        def may_take(self, count: int) -> bool:
+            self.asked += 1
+            return self.asked % 4 != 0 and super().may_take(count)
+
+    fetch, meter = Fetch(), Dripping()
+    fetch.run(url_of(static), meter=meter)
     assert fetch.came == CHUNKS
     assert len(static.asked) == 4, "three chunks a request"
+    assert meter.count == len(CONTENT)
+
+
+def test_what_a_day_does_not_allow_is_not_asked_for(static: Static) -> None:
+    class Daily(Counting):
+        def may_take(self, count: int) -> bool:
+            if self.count + count > 3 * CHUNK_BYTES:
+                raise WaitError("waits: another day")
+            return super().may_take(count)
+
+    fetch, meter = Fetch(), Daily()
+    for _ in range(3):
+        with pytest.raises(WaitError):
+            fetch.run(url_of(static), meter=meter)
+    assert sorted(fetch.came) == [0, 1, 2]
+    assert [asked for _, asked in static.asked] == [f"bytes=0-{3 * CHUNK_BYTES - 1}"]
+    assert meter.count == 3 * CHUNK_BYTES
+
+
+def test_what_was_granted_and_did_not_come_is_given_back(static: Static) -> None:
+    static.change = lambda _, body: body[: 3 * CHUNK_BYTES + 100]
+    meter = Counting()
+    with pytest.raises(SourceError):
+        Fetch().run(url_of(static), meter=meter)
+    assert meter.count == 3 * CHUNK_BYTES + 100
+
+
+def test_a_server_without_ranges_is_counted_as_it_sends(static: Static) -> None:
+    static.ranges = False
+    meter = Counting()
+    Fetch(have={1, 4}).run(url_of(static), meter=meter)
+    assert meter.count == len(CONTENT)
 
 
 def test_a_server_without_ranges_sends_all_of_it(static: Static) -> None:
@@ -206,21 +258,12 @@ def test_nobody_there_is_an_error(url: str) -> None:
 
 
 def test_a_meter_is_asked_for_every_chunk(static: Static) -> None:
-    class Counting:
-        def __init__(self) -> None:
-            self.count, self.refusals = 0, 3
-
+    class Slow(Counting):
         def may_take(self, count: int) -> bool:
-            self.refusals -= 1
-            if self.refusals >= 0:
-                return False
-            self.count += count
-            return True
+            self.asked += 1
+            return self.asked > 3 and super().may_take(count)
 
-        def correct(self, count: int) -> None:
-            self.count += count
-
-    meter = Counting()
+    meter = Slow()
     Fetch().run(url_of(static), meter=meter)
     assert meter.count == len(CONTENT)
 

@@ -54,3 +54,9 @@ def test_the_urls_travel_with_the_deployment(bench: Bench) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(typer.BadParameter, match="cannot use --url"):
         parse_urls([url])
+
+
+def test_credentials_in_an_url_are_refused_and_not_shown() -> None:
+    with pytest.raises(typer.BadParameter, match="without user and password") as error:
+        parse_urls(["https://user:hush@host/models"])
+    assert "hush" not in str(error.value)

@@ -1,19 +1,27 @@
 """`ctl keys`, `sign`, `publish` and `audit`: several people, and none of them alone."""
 
 import dataclasses
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from controller.audit import new_entry
+from controller.cli.contents import terms
 from controller.retained import read_retained
 from controller.session import Session
 from controller.signing import key_path, key_paths, load_signer
 from controller.trust import chain
 from protocols.desired import Deployment
-from protocols.envelope import DEPLOYMENT, verify
+from protocols.envelope import DEPLOYMENT, open_unverified, sign, verify
 from protocols.link import Link
+from tests.controller.cascades import Piece
 from tests.controller.cli.conftest import Bench
+
+HUGE = (Piece("only", [("fp32", 9000.0)]),)
 
 
 def second_key(bench: Bench, folder: Path) -> Path:
@@ -153,6 +161,119 @@ def test_a_key_set_that_needs_another_person(bench: Bench, tmp_path: Path) -> No
     assert bench.home.trust().version == 3
 
 
+def test_what_changes_while_it_asks_stays_changed(bench: Bench) -> None:
+    bench.shelve()
+    made = [
+        bench.ctl_json("deploy", "digits@1", "--detach", "-l", f"nobody={name}")["deployment"]["id"]
+        for name in ("here", "there")
+    ]
+    command = [sys.executable, "-m", "controller", *bench.globals, "keys", "rotate", "release"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as asked:
+        assert asked.stdin is not None
+        assert asked.stderr is not None
+        said = b""
+        while b"Go on?" not in said:
+            some = os.read(asked.stderr.fileno(), 4096)
+            assert some, said
+            said += some
+        bench.ctl("deployment", "abort", made[0])
+        late = bench.ctl_json("deploy", "digits@1", "--detach", "-l", "nobody=late")
+        made.append(late["deployment"]["id"])
+        asked.stdin.write(b"y\n")
+        asked.stdin.close()
+        rest = asked.stderr.read()
+    assert asked.returncode == 0, rest
+    assert f"deployments/{made[2]}".encode() in rest, "what is signed anew now is told"
+    assert bench.home.trust().version == 1
+    found = [
+        Deployment.decode(verify(envelope, DEPLOYMENT, bench.home.trust()))
+        for envelope in retained(bench, bench.home.topics.deployment("+")).values()
+    ]
+    assert {one.id: one.aborted for one in found} == dict(
+        zip(made, (True, False, False), strict=True)
+    )
+
+
+def test_a_home_with_an_old_trust_file_makes_no_second_version(
+    bench: Bench, tmp_path: Path
+) -> None:
+    shutil.copytree(bench.home.folder, tmp_path / "old")
+    old = dataclasses.replace(bench.home, folder=tmp_path / "old")
+    bench.ctl("keys", "rotate", "controller", "--yes")
+    published = retained(bench, bench.home.topics.keys("+"))
+    said = Bench(old, bench.broker_url).ctl("keys", "rotate", "release", "--yes", code=2)
+    assert "cannot publish key set 1: the fleet has version 1 already" in said.stderr
+    assert retained(bench, bench.home.topics.keys("+")) == published
+    assert old.trust() == bench.home.trust(), "it has followed"
+    assert key_paths(old, "release") == [old.keys_dir / "release.key"]
+
+
+def test_what_a_stolen_key_has_signed_is_not_signed_anew_by_oversight(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.shelve()
+    bench.ctl("deploy", "digits@1", "--detach", "-l", "nobody=here")
+    theirs = second_key(bench, tmp_path)
+    before = retained(bench, bench.home.topics.deployment("+"))
+    file = tmp_path / "keys.json"
+    mine = load_signer(bench.home, "release").key_id
+    for change in (("remove", mine), ("rotate", "release")):
+        said = bench.ctl("keys", *change, "--sign-only", str(file), "--no-resign", code=2)
+        assert "ctl publish FILE --no-resign" in "".join(said.stderr.split("\n")).replace("│ │", "")
+    assert len(key_paths(bench.home, "release")) == 1
+    bench.ctl("--key", str(theirs), "keys", "remove", mine, "--sign-only", str(file))
+    with_key = ("--key", str(theirs))
+    said = bench.ctl(*with_key, "publish", str(file), "--no-resign", "--yes")
+    assert "counts for nothing after this" in said.stderr
+    assert bench.home.trust().version == 2
+    assert retained(bench, bench.home.topics.deployment("+")) == before
+
+
+def test_a_deployment_that_was_overtaken_is_not_published(bench: Bench, tmp_path: Path) -> None:
+    bench.shelve()
+    bench.shelve(name="huge", pieces=HUGE)
+    files = [tmp_path / name for name in ("a.json", "b.json", "huge.json")]
+    for file, name in zip(files, ("digits", "digits", "huge"), strict=True):
+        bench.ctl("deploy", name, "--sign-only", str(file))
+    bench.ctl("publish", str(files[0]), "--no-resign", code=2)
+    bench.ctl("publish", str(files[0]))
+    bench.ctl("publish", str(files[0]))  # nothing has changed: it may be tried again
+    said = bench.ctl("publish", str(files[1]), code=2)
+    assert "it was superseded meanwhile, by digits-v1-" in said.stderr
+    (made,) = bench.ctl_json("deployment", "ls")
+    bench.ctl("deployment", "abort", made["deployment"]["id"])
+    said = bench.ctl("publish", str(files[0]), code=2)
+    assert "it was aborted meanwhile; deploy anew" in said.stderr
+    with bench.fleet(bench.device("pi-1", memory_mib=1024.0)):
+        said = bench.ctl("publish", str(files[2]), code=2)
+    assert "cannot run huge@1 on pi-1" in said.stderr
+    assert len(retained(bench, bench.home.topics.deployment("+"))) == 1
+
+
+def test_all_that_is_signed_is_shown(bench: Bench, tmp_path: Path) -> None:
+    bench.shelve()
+    file, url = tmp_path / "deployment.json", "https://cdn.example/models"
+    options = ("--url", url, "--soak", "30m", "--goal", "energy", "--variant", "large=fp32")
+    device = bench.device("pi-1", labels={"room": "hall"})
+    with bench.fleet(device):
+        bench.ctl("deploy", "digits", "pi-1", "-l", "room=hall", *options, "--sign-only", str(file))
+    said = bench.ctl("sign", str(file), "--yes").stderr
+    assert "to pi-1 with room=hall, by" in said
+    for line in (
+        f'sources: ["{url}"]',
+        'variants: {"large": "fp32"}',
+        'strategy: {"soak_s": 1800.0}',
+        'wishes: {"goal": "energy"}',
+    ):
+        assert line in said
+    assert "paused" not in said
+    one = Deployment.decode(open_unverified(file.read_bytes())[1])
+    envelope = sign(one.with_(paused=True, promoted=2), DEPLOYMENT, ()).encode()
+    assert {"  paused: true", "  promoted: 2"} <= set(terms(envelope))
+
+
 def test_without_a_yes_nothing_changes(bench: Bench) -> None:
     said = bench.ctl("keys", "rotate", "controller", code=1)
     assert "Nothing was changed" in said.stderr
@@ -205,7 +326,7 @@ def test_who_controls_clears_the_oldest_entries(
     ids = [f"{number:013d}-a" for number in range(25)]
     link = Link(bench.home.broker, f"{bench.home.fleet}-writer", lambda *_: None)
     link.start()
-    for one in ids:
+    for one in (*ids, "-x"):
         link.publish_and_wait(topics.audit(one), b"{}", retain=True)
     link.stop()
     left = {topics.audit(one) for one in ids[5:]}
@@ -223,11 +344,13 @@ def test_forged_entries_are_told_and_not_listed(bench: Bench) -> None:
     link = Link(bench.home.broker, f"{bench.home.fleet}-mallory", lambda *_: None)
     link.start()
     link.publish_and_wait(bench.home.topics.audit(made.id), envelope, retain=True)
-    link.publish_and_wait(bench.home.topics.audit("zz"), b"{}", retain=True)
+    for name in ("zz", "-x"):
+        link.publish_and_wait(bench.home.topics.audit(name), b"{}", retain=True)
     link.stop()
     found = bench.ctl("audit", "-o", "json")
     assert "mallory" not in found.stdout
     assert "it names key" in found.stderr
+    assert "Skipped 1 message on topics that can be of no entry" in found.stderr
     assert "deployed" in found.stdout
 
 

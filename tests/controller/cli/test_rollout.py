@@ -5,6 +5,7 @@ import re
 
 import pytest
 import typer
+from pydantic import ValidationError
 
 from controller.cli.strategy import parse_gates, parse_waves, strategy_of
 from protocols.rollout import Gates, Strategy, Wave
@@ -77,11 +78,26 @@ def test_undo_to_any_earlier_bundle(bench: Bench) -> None:
         assert len(bench.ctl_json("deployment", "ls", "--all")) == 3
         done = bench.ctl("rollout", "undo", "digits", "--timeout", "60s")
         assert "digits@2 runs on 4 devices" in done.stderr
+        listed = bench.ctl_json("rollout", "history", "digits")
+        assert [d["deployment"]["aborted"] for d in listed] == [False, True, False, False]
         done = bench.ctl("rollout", "undo", "digits", "--to", "digits@1", "--timeout", "60s")
         assert "digits@1 runs on 4 devices" in done.stderr
         gone = bench.ctl("rollout", "undo", "digits", "--to", "9", code=2)
         assert "digits@9 was never deployed besides" in gone.stderr
         assert "--to" in bench.ctl("rollout", "undo", "digits", "--to", "faces@1", code=2).stderr
+
+
+def test_undo_takes_a_bundle_back_wherever_it_is(bench: Bench) -> None:
+    with bench.fleet(*devices(bench)):
+        one_everywhere(bench)
+        bench.ctl("deploy", "digits@2", "--timeout", "60s")
+        bench.ctl("deploy", "digits@2", "--soak", "10m", "--detach")
+        bench.ctl("deploy", "digits@2", "pi-1", "--timeout", "60s")
+        done = bench.ctl("rollout", "undo", "digits", "--timeout", "60s")
+        assert "digits@1 runs on 4 devices" in done.stderr
+        there = bench.ctl_json("rollout", "history", "digits")
+        assert [d["deployment"]["aborted"] for d in there] == [False, True, True, True, False]
+        assert "no earlier bundle" in bench.ctl("rollout", "undo", "digits", code=2).stderr
 
 
 def test_acts_on_the_way_and_dry_runs_that_do_nothing(bench: Bench) -> None:
@@ -123,6 +139,11 @@ def test_a_plan_is_carried_out_as_it_was_shown(bench: Bench) -> None:
         assert done["deployment"]["id"] == f"digits-v2-{found['plan'][:6]}"
         again = bench.ctl("deploy", "--plan", found["plan"], code=3)
         assert "it was deployed already" in again.stderr
+        bench.ctl("rollout", "abort", "digits", "--timeout", "60s")
+        anew = bench.ctl_json("plan", "digits@2", *waves)["plan"]
+        assert anew != found["plan"], "what was aborted may be deployed again"
+        done = bench.ctl_json("deploy", "--plan", anew, "--timeout", "60s")
+        assert done["exit_code"] == 0
 
 
 def test_a_plan_is_refused_once_the_fleet_has_moved(bench: Bench) -> None:
@@ -203,8 +224,17 @@ def test_waves_that_are_none(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["speed=1", "p95", "p95=fast", "p95=-1", "confidence=3", "failed=x%"]
+    "said",
+    ["speed=1", "p95", "p95=fast", "p95=-1", "confidence=3", "failed=x%", "failed=120%"],
 )
 def test_gates_that_are_none(said: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_gates([said])
+
+
+@pytest.mark.parametrize("name", ["unhealthy", "failed", "degraded", "escalated"])
+def test_a_share_above_all_would_turn_its_gate_off(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match=rf"write {name}=2% or {name}=0.02"):
+        parse_gates([f"{name}=2"])
+    with pytest.raises(ValidationError):
+        Gates.model_validate({name: 2})

@@ -4,13 +4,22 @@ import pytest
 
 from controller.errors import ControllerError
 from controller.fleet import Fleet
-from controller.rollouts.acts import find, pause, promote, resume, undo_target
+from controller.rollouts.acts import (
+    find,
+    meant,
+    pause,
+    promote,
+    resume,
+    undo_places,
+    undo_target,
+    undone_with,
+)
 from controller.rollouts.overview import overview
 from controller.rollouts.wording import stop_words, what_changed
 from protocols.desired import Deployment
 from protocols.rollout import Finding, Rollout, Strategy, Wave
 from tests.controller.cascades import make_bundle, ref_of
-from tests.controller.world import NOW_S, deployment, device, fleet
+from tests.controller.world import NOW_S, deployment, device, fleet, inventory
 
 V1, V2, V3 = (ref_of(make_bundle(version=version)) for version in (1, 2, 3))
 WAVES = Strategy(waves=(Wave(percent=50),))
@@ -27,8 +36,10 @@ def of(*deployments: Deployment, **phases: str) -> Fleet:
 
 
 def test_the_one_that_is_under_way_is_meant() -> None:
-    found = of(deployment(V1, strategy=WAVES), deployment(V2, order=2))
+    found = of(deployment(V1, strategy=WAVES), deployment(V2, order=2, devices=("pi-9",)))
     assert pause(found, "digits").deployment.bundle == V1
+    assert meant(found, "digits").bundle == V1
+    assert meant(found, "digits-v2-2").bundle == V2
     assert find(found, "digits").bundle == V2
     assert find(found, None).bundle == V2
     assert find(found, "digits-v1-1").bundle == V1
@@ -78,6 +89,51 @@ def test_undo_goes_to_the_last_that_was_good() -> None:
         undo_target(of(deployment(V1, aborted=True)), "digits", None)
     with pytest.raises(ControllerError, match=r"no earlier bundle holds .*: nothing\)"):
         undo_target(of(deployment(V1)), "digits", None)
+
+
+def test_one_that_others_have_taken_over_is_not_meant() -> None:
+    found = of(deployment(V1, strategy=WAVES), deployment(V2, order=2))
+    assert meant(found, "digits").bundle == V2
+    with pytest.raises(ControllerError, match="it has no waves"):
+        pause(found, "digits")
+
+
+def test_undo_means_all_deployments_of_the_bundle() -> None:
+    hall = {"room": "hall"}
+    wide = deployment(V2, order=2)
+    own = deployment(V2, order=3, devices=("pi-1",))
+    found = of(deployment(V1), wide, own)
+    assert undone_with(found, own) == [own, wide]
+    assert undo_places(found, own) == [((), {})], "all of them: the wide one has the device, too"
+
+    two = [deployment(V2, order=n, devices=(f"pi-{n}",)) for n in (2, 3)]
+    in_hall = deployment(V2, order=4, selector=hall)
+    found = of(deployment(V1), *two, in_hall)
+    assert undo_places(found, in_hall) == [((), hall), (("pi-2", "pi-3"), {})]
+
+
+def test_undo_leaves_what_others_rule_on() -> None:
+    wide = deployment(V1)
+    other = deployment(V2, order=2, devices=("pi-2",))
+    own = deployment(V1, order=3, devices=("pi-3",))
+    found = fleet(
+        *(device(f"pi-{n}", inventory=inventory(f"pi-{n}")) for n in (1, 2, 3)),
+        deployments=[wide, other, own],
+    )
+    assert undo_places(found, own) == [(("pi-1", "pi-3"), {})]
+
+
+def test_a_second_undo_goes_further_back() -> None:
+    found = of(deployment(V1), deployment(V2, order=2), deployment(V3, order=3))
+    for order, expected in ((4, V2), (5, V1)):
+        present, back = undo_target(found, "digits", None)
+        assert back.bundle == expected
+        for one in undone_with(found, present):
+            found.deployments[one.id] = one.with_(aborted=True)
+        made = deployment(back.bundle, order=order)
+        found.deployments[made.id] = made
+    with pytest.raises(ControllerError, match="no earlier bundle holds"):
+        undo_target(found, "digits", None)
 
 
 def test_how_it_reads() -> None:

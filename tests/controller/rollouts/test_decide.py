@@ -279,6 +279,27 @@ def test_a_wave_that_nobody_is_there_for_waits() -> None:
     assert found_.run().phase == "completed"
 
 
+def test_canaries_that_vanish_after_they_ran_it_open_no_wave() -> None:
+    found_ = world(Strategy(canary={"ring": "canary"}, soak_s=5.0))
+    found_.step()
+    assert found_.step().phase == "soaking"
+    for name in found_.reached:
+        found_.change(name, online=False)
+        assert found_.members[name].runs, "by its last retained word"
+    for _ in range(10):
+        assert found_.step(60.0).wave == 0
+
+
+def test_an_unhealthy_share_is_rounded_down_as_people_do() -> None:
+    for count in (29, 30):
+        found_ = world(
+            Strategy(soak_s=0.0, gates=Gates(unhealthy=0.29)), [f"pi-{n}" for n in range(100)]
+        )
+        for number in range(count):
+            found_.change(f"pi-{number}", findings=(BAD,))
+        assert found_.run().phase == ("completed" if count == 29 else "stopped")
+
+
 def test_silence_opens_no_wave() -> None:
     found_ = soaking()
     for name in found_.reached:
@@ -354,6 +375,10 @@ def test_a_wave_does_not_end_while_a_device_is_slow() -> None:
     assert (state.wave, state.baselines[name].slow_s) == (0, since_s)
     found_.change(name, slow=False)
     assert found_.step().wave == 1
+    found_ = soaking()
+    found_.change(min(found_.reached), slow=True, online=False)
+    found_.step()
+    assert found_.step(120.0).wave == 1, "nobody waits for one that has left"
 
 
 def test_how_a_device_was_is_remembered() -> None:

@@ -1,5 +1,6 @@
 """Rollouts on a real broker: who carries them on, and that a person sees how they end."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from controller.deployments import create_deployment, deployment_steps
 from controller.fleet import Fleet
 from controller.home import Home
 from controller.rollouts.acts import pause, promote, resume
+from controller.rollouts.gates import found
 from controller.session import Session
 from controller.signing import key_path
+from controller.steps import PutRollout
 from protocols.desired import Deployment
 from protocols.rollout import Gates, Rollout, Strategy, Wave
 from tests.brokers import running_broker
@@ -133,6 +136,20 @@ def test_a_person_holds_it_opens_a_wave_and_lets_it_go(home: Home) -> None:
         wait(person, lambda fleet: state(fleet, made).wave == 1)
         wait(person, lambda fleet: len(running(fleet, 2)) == 3)
         assert state(person.fleet, made).wave == 1
+
+
+def test_the_audit_tells_begin_and_end_even_where_they_are_one(home: Home) -> None:
+    started = Rollout(fleet=home.topics.fleet, deployment="digits-v2-a", revision=1)
+    lost = found("state", None, "nobody knows whether it had stopped")
+    held = started.with_(deployment="digits-v2-b", phase="paused", findings=(lost,))
+    stopped = held.with_(deployment="digits-v2-c", phase="stopped", ended_s=time.time())
+    with Session(home, "deploy") as session:
+        session.execute([PutRollout(one, "said") for one in (started, held, stopped)])
+    entries = [json.loads(line) for line in home.audit_file.read_text().splitlines()]
+    assert [(entry["act"], entry["target"]) for entry in entries] == [
+        ("rollout-started", "digits-v2-a"),
+        ("rollout-stopped", "digits-v2-c"),
+    ]
 
 
 def test_nobody_but_a_controller_moves_it(home: Home) -> None:

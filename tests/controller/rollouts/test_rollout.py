@@ -5,6 +5,7 @@ from dataclasses import replace
 from controller.fleet import Device, Fleet
 from controller.planner import plan
 from controller.progress import outcome, progress
+from controller.rollouts.acts import pause, resume
 from controller.rollouts.overview import overview, turns
 from controller.rollouts.rollout import rollout, rollout_steps
 from controller.rollouts.waves import place, touched
@@ -191,11 +192,19 @@ def test_a_canary_that_is_slower_stops_it() -> None:
     assert slow.telemetry is not None
     (stats,) = slow.telemetry.cascades
     worse = slow.telemetry.with_(cascades=(stats.with_(p95_ms=44.0),))
-    story.fleet.devices["pi-0"] = replace(slow, telemetry=worse)
-    story.roll()
-    story.roll(11.0)
+
+    def heard(later_s: float) -> None:
+        at_s = story.now_s + later_s
+        story.fleet.devices["pi-0"] = replace(slow, telemetry=worse, heard_s=at_s)
+        story.roll(later_s)
+
+    heard(1.0)
+    heard(11.0)
     assert not story.state.findings, "it may be a moment"
-    story.roll(1.0)
+    story.roll(1000.0)
+    assert not story.state.findings, "time alone proves nothing: it was not heard again"
+    assert story.state.wave == 0
+    heard(1.0)
     assert story.state.phase == "stopped"
     (finding,) = story.state.findings
     assert (finding.gate, finding.device) == ("p95", "pi-0")
@@ -317,10 +326,41 @@ def test_one_that_had_stopped_does_not_begin_again_when_its_state_is_lost() -> N
     story.fleet.rollouts.clear()
     story.now_s += 100_000.0
     (step,) = story.roll()
-    assert "no device has it, and nobody knows whether it had stopped" in step.describe()
+    assert "is held in wave 1 of 3 (canary): gate state: it was made 28 h ago" in step.describe()
     assert story.settle() == set()
-    assert story.state.phase == "stopped"
+    assert (story.state.phase, story.state.admitted) == ("paused", 0.0)
     assert story.roll(1000.0) == []
+    found = overview(story.new, story.fleet, V2, story.now_s)
+    assert [f.gate for f in found.findings] == ["state"], "and whoever looks sees why"
+
+
+def test_one_that_took_long_to_be_signed_begins_at_a_word() -> None:
+    story = Story(promoted=1)
+    story.now_s += 200_000.0
+    story.roll()
+    assert (story.state.phase, story.state.revision) == ("paused", 1)
+    story.put(pause(story.fleet, "digits").deployment)
+    assert story.roll() == [], "held is held"
+    story.put(resume(story.fleet, "digits").deployment)
+    assert (story.new.paused, story.new.promoted) == (False, 2)
+    story.go()
+    assert (story.state.wave, story.state.findings) == (0, ()), "no wave is left out for it"
+    assert story.running(ref_of(V2)) == {"pi-0", "pi-1"}
+    story.until("completed")
+
+
+def test_old_states_that_are_lost_take_the_bundle_from_nobody() -> None:
+    story = Story()
+    story.until("completed")
+    twin = deployment(ref_of(V2), order=3, id="twin", strategy=STRATEGY, created_ts=NOW_S)
+    story.put(twin)
+    story.go()
+    story.fleet.rollouts.clear()
+    story.now_s += 200_000.0
+    story.go()
+    assert story.running(ref_of(V2)) == {f"pi-{n}" for n in range(8)}
+    assert (story.state.phase, story.state.admitted) == ("paused", 0.0)
+    assert story.fleet.rollouts["digits-v2-2"].admitted > 0.5
 
 
 def test_an_abort_in_the_middle_goes_back() -> None:
@@ -384,6 +424,19 @@ def test_turns_are_the_places_in_order() -> None:
     assert [len(names) for _, names in waves] == [2, 2, 4]
     there = [place(story.new, story.fleet.devices[n]) for _, names in waves for n in names]
     assert there == sorted(there)
+
+
+def test_the_end_wins_where_two_write_the_same_revision() -> None:
+    story = Story()
+    (first,) = story.roll()
+    topic = TOPICS.rollout(story.new.id)
+    stopped = first.rollout.with_(phase="stopped", ended_s=NOW_S)
+    for one in (stopped, first.rollout):
+        story.fleet.fold(topic, CONTROLLER.sign_rollout(one), NOW_S)
+    assert story.state.phase == "stopped"
+    after = first.rollout.with_(revision=2)
+    story.fleet.fold(topic, CONTROLLER.sign_rollout(after), NOW_S)
+    assert story.state == after, "what was written later counts"
 
 
 def test_an_older_state_that_comes_late_changes_nothing() -> None:

@@ -232,6 +232,13 @@ def test_no_schedule_changes_where_a_rollout_is_under_way() -> None:
     with pytest.raises(ControllerError, match="its rollout is under way; wait for its end"):
         publish(found, "digits-v1-1", QUICK, "a")
     assert publish(found, "pi-2", QUICK, "a")[0].devices == ("pi-2",)
+    taken = deployment(REF, order=3, devices=["pi-1"])
+    found.deployments[taken.id] = taken
+    assert publish(found, "pi-1", QUICK, "e")[0].devices == ("pi-1",), (
+        "nothing comes there any more"
+    )
+    for gone in (taken.id, "digits-v1-e"):
+        del found.deployments[gone]
     done = Rollout(fleet="test", deployment="digits-v1-2", phase="completed", admitted=1.0)
     found.rollouts["digits-v1-2"] = done
     again = publish(found, "digits-v1-1", None, "b", "c", "d")

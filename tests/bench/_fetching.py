@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agent.heap import share_heap
 from agent.inbox import FetchDone, FetchFailed, FetchProgress, FetchWaits
 from agent.storage.allowance import Order
 from agent.storage.artifacts import ArtifactStore
@@ -57,6 +58,7 @@ class Task:
 
 def main() -> None:
     """Do one task."""
+    share_heap()  # as the agent does at its start
     task = Task.read(sys.stdin.readline())
     fetch = bare if task.way == "bare" else as_an_agent
     fetch(task, [ArtifactRef.model_validate_json(task.warm_up)])

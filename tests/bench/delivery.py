@@ -138,7 +138,12 @@ def _contents(kind: str) -> list[bytes]:
 
 
 def _warm_up() -> bytes:
-    return np.random.default_rng(1).bytes(300_000)
+    """Return an artifact with chunks of every kind: what unpacks them is imported by it."""
+    random = np.random.default_rng(1)
+    weights = random.normal(0, 25, 200_000).clip(-127, 127).astype(np.int8)
+    floats = random.normal(0, 0.05, 50_000).astype(np.float32)
+    shared = random.choice(random.normal(0, 0.05, 16), 50_000).astype(np.float32)
+    return random.bytes(200_000) + weights.tobytes() + floats.tobytes() + shared.tobytes()
 
 
 def _refs(contents: list[bytes]) -> list[ArtifactRef]:

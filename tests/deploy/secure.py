@@ -201,6 +201,8 @@ def serving(secure: Secure) -> Iterator[Secure]:
                 time.sleep(0.01)
             _wait_for_list(secure, 0)
             if process.poll() is None:
+                # It listens before it minds signals: SIGHUP would end one that answers nobody yet.
+                connects(secure.nobody())
                 secure.process = process
                 yield secure
                 return

@@ -33,7 +33,7 @@ demo: $(PROJECT)
 	@$(BIN)/ctl demo $(ARGS)
 
 test: $(PROJECT)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: $(PROJECT)
 	@$(BIN)/ruff check .
